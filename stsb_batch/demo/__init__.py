@@ -1,0 +1,1 @@
+"""A starter set of labelled pairs and the small warehouse made from it."""

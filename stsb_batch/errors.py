@@ -1,0 +1,81 @@
+"""The errors a user can meet, each with its exit code.
+
+StsbBatchError                      70  bug (nothing below fits)
+├── GateRefused                     13  a candidate did not pass; the champion stays
+├── ModelIntegrityError             20  weights, config or tokeniser are not what was recorded, or not safe to load
+├── UsageError                      64  the command contradicts itself or the data
+├── BadDataError                    65  input cannot be used; nothing was committed
+├── NothingToReadError              66  file, folder, model or version does not exist
+├── UnavailableError                69  device, hub or server missing
+├── CannotCreateError               73  output exists from another plan, or cannot be made
+├── StorageError                    74  I/O error, disk full
+├── BusyError                       75  somebody else holds the output; try again later
+├── PermissionDeniedError           77  no permission
+└── ConfigError                     78  settings are wrong
+Codes follow sysexits.h where it has one. 0 is done; 130, 137 and 143 are signals.
+"""
+
+import errno
+from pathlib import Path
+
+
+class StsbBatchError(Exception):
+    """Base of all errors that are told to the user in one line."""
+
+    exit_code = 70
+
+
+class GateRefused(StsbBatchError):  # noqa: N818 - a verdict, not a fault
+    exit_code = 13
+
+
+class ModelIntegrityError(StsbBatchError):
+    exit_code = 20
+
+
+class UsageError(StsbBatchError):
+    exit_code = 64
+
+
+class BadDataError(StsbBatchError):
+    exit_code = 65
+
+
+class NothingToReadError(StsbBatchError):
+    exit_code = 66
+
+
+class UnavailableError(StsbBatchError):
+    exit_code = 69
+
+
+class CannotCreateError(StsbBatchError):
+    exit_code = 73
+
+
+class StorageError(StsbBatchError):
+    exit_code = 74
+
+
+class BusyError(StsbBatchError):
+    exit_code = 75
+
+
+class PermissionDeniedError(StsbBatchError):
+    exit_code = 77
+
+
+class ConfigError(StsbBatchError):
+    exit_code = 78
+
+
+def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchError:
+    """Turn an operating-system error met while `doing` something to `path` into the error with the right exit code."""
+    reason = error.strerror or str(error)
+    if isinstance(error, PermissionError):
+        return PermissionDeniedError(f"{path}: no permission while {doing}. Check the owner and mode of the folder.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"{path}: disk full while {doing}. Free some space and run the same command again.")
+    if error.errno == errno.EROFS:
+        return CannotCreateError(f"{path}: the file system is read-only. Choose another place with -o.")
+    return StorageError(f"{path}: {reason} while {doing}. Run the same command again once the storage is well.")

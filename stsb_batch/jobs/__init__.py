@@ -1,0 +1,1 @@
+"""What the command line and the flows call: each job strings the rooms together."""

@@ -1,0 +1,1 @@
+"""Checkpoints on disk, the hub, and the registry of versions with its champion."""

@@ -1,0 +1,123 @@
+"""A checkpoint on disk: a standard transformers folder with safetensors weights. Check it, digest it, load it, save it.
+
+Nothing of a checkpoint is ever executed: no pickled weights, no `trust_remote_code`.
+"""
+
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from stsb_batch.durable import file_sha256
+from stsb_batch.errors import ModelIntegrityError, NothingToReadError
+
+WEIGHTS = "model.safetensors"
+UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that passed the checks. `digest` is the SHA-256 over weights, config and tokeniser files."""
+
+    path: Path
+    name: str
+    digest: str
+    max_length: int
+
+
+def open_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
+    """Check a folder and take its digest.
+
+    Raises `NothingToReadError` where there is no checkpoint, and `ModelIntegrityError` where there is one that is not
+    safe (pickled weights, custom code), not readable, or not a regression model with one output.
+    """
+    if not (path / "config.json").is_file():
+        raise NothingToReadError(f"{path}: no model there (config.json is missing). Check the path or the reference.")
+    config = _read_config(path)
+    if len(config.get("id2label", ("LABEL_0", "LABEL_1"))) != 1:
+        raise ModelIntegrityError(f"{path}: the model does not have exactly one output. Fine-tune it with num_labels=1.")
+    digest = hashlib.sha256()
+    for file, sha256 in sorted(file_digests(path).items()):
+        digest.update(f"{file}\0{sha256}\n".encode())
+    limit = config.get("max_position_embeddings", 512)
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
+        limit -= 2  # positions begin after the padding index
+    return Checkpoint(path=path, name=name or path.name, digest=digest.hexdigest(), max_length=limit)
+
+
+def _read_config(path: Path) -> dict:
+    unsafe = sorted(file.name for file in path.iterdir() if file.suffix in UNSAFE_SUFFIXES)
+    if unsafe:
+        raise ModelIntegrityError(f"{path}: holds {', '.join(unsafe)}, which can run code when loaded. Use safetensors only.")
+    if not (path / WEIGHTS).is_file():
+        raise ModelIntegrityError(f"{path}: {WEIGHTS} is missing. Save the model with safetensors weights in one file.")
+    try:
+        configs = [json.loads(f.read_text()) for f in (path / "config.json", path / "tokenizer_config.json") if f.is_file()]
+    except ValueError as error:
+        raise ModelIntegrityError(f"{path}: a config file is not JSON ({error}). Restore the model.") from None
+    if any("auto_map" in config for config in configs):
+        raise ModelIntegrityError(f"{path}: its config asks for custom code (auto_map), which is never run.")
+    return configs[0]
+
+
+def file_digests(path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that decides a score: weights, config, tokeniser."""
+    names = (WEIGHTS, "config.json", *TOKENIZER_FILES)
+    return {name: file_sha256(path / name) for name in names if (path / name).is_file()}
+
+
+def load_model(checkpoint: Checkpoint):
+    """Load the `AutoModelForSequenceClassification`, fp32, in evaluation mode."""
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            checkpoint.path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
+        ).eval()
+    except Exception as error:  # safetensors and transformers raise many kinds for a damaged file
+        raise ModelIntegrityError(f"{checkpoint.path}: the model cannot be loaded ({_first_line(error)}).") from error
+
+
+def load_tokenizer(path: Path):
+    """Load the reference tokeniser (transformers, fast) of a checkpoint or base-model folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False, use_fast=True)
+    except Exception as error:
+        raise ModelIntegrityError(f"{path}: the tokeniser cannot be loaded ({_first_line(error)}).") from error
+    if not tokenizer.is_fast:
+        raise ModelIntegrityError(f"{path}: has no fast tokeniser. Convert it to tokenizer.json first.")
+    return tokenizer
+
+
+@lru_cache
+def _forward_names(model_class: type) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
+
+
+def takes_segments(model) -> bool:
+    """Say whether the architecture tells left from right by `token_type_ids` (BERT does, DistilBERT does not)."""
+    return "token_type_ids" in _forward_names(type(model)) and getattr(model.config, "type_vocab_size", 2) > 0
+
+
+def save_checkpoint(model, tokenizer, path: Path) -> None:
+    """Write a standard checkpoint folder that transformers loads anywhere."""
+    path.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(path, max_shard_size="1TB")
+    tokenizer.save_pretrained(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,51 @@
+"""Fetch repositories from the model hub, or from its local cache when the hub cannot be reached."""
+
+import os
+from pathlib import Path
+
+from stsb_batch.errors import NothingToReadError, UnavailableError
+
+MODEL_PATTERNS = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "*tokens*.json"]
+
+
+def fetch_snapshot(
+    repository: str, *, revision: str | None, patterns: list[str], kind: str = "model", timeout: float = 10.0, offline: str
+) -> Path:
+    """Return the local folder of a hub repository at a revision (default: its main branch).
+
+    `timeout` is in seconds, for the hub's first answer. Raises `UnavailableError` when the hub does not answer and the
+    cache has no copy (`offline` then tells the user what works without a hub), and `NothingToReadError` when the hub
+    answers that there is no such repository or revision.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    is_online = hub_answers(timeout)
+    try:
+        folder = snapshot_download(
+            repository,
+            revision=revision,
+            repo_type=kind,
+            allow_patterns=patterns,
+            etag_timeout=timeout,
+            local_files_only=not is_online,
+        )
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise NothingToReadError(f"{repository}: the hub has no such {kind} or revision, or it needs a login.") from error
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise UnavailableError(f"{repository}: the hub cannot be reached and the cache has no copy. {offline}") from error
+    return Path(folder)
+
+
+def hub_answers(timeout: float) -> bool:
+    """Ask the hub for a sign of life, `timeout` seconds at most; false as well when HF_HUB_OFFLINE forbids asking."""
+    import httpx
+    from huggingface_hub import constants
+
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    try:
+        httpx.head(constants.ENDPOINT, timeout=timeout)
+    except httpx.HTTPError:
+        return False
+    return True

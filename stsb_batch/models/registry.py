@@ -1,0 +1,182 @@
+"""The registry: immutable model versions with their cards, and the champion's history, in a plain folder.
+
+    <home>/models/<name>/<n>/   a standard checkpoint and its card.json
+    <home>/models/champion.json the stack of champions and the log of every move, so that pointer and history change as one
+"""
+
+import datetime as dt
+import json
+import re
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from stsb_batch.durable import exclusive_lock, fsync_path, write_atomically
+from stsb_batch.errors import GateRefused, ModelIntegrityError, NothingToReadError, UsageError, storage_error
+from stsb_batch.models.checkpoint import Checkpoint, file_digests, open_checkpoint
+from stsb_batch.models.hub import MODEL_PATTERNS, fetch_snapshot
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+VERSION = re.compile(rf"({NAME.pattern})@(\d+)")
+NO_CHAMPION = (
+    "No champion model yet. Train one with `stsb-batch refresh --labels labelled.parquet --base-model minilm`, "
+    "or see the whole chain with `stsb-batch demo`."
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered model: its folder and what its card says."""
+
+    path: Path
+    card: dict
+
+    @property
+    def reference(self) -> str:
+        return f"{self.card['name']}@{self.card['version']}"
+
+    @property
+    def digest(self) -> str:
+        return self.card["digest"]
+
+
+def now() -> str:
+    """Return the present moment in UTC, ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def list_versions(home: Path) -> list[Version]:
+    """List all versions, by name and number."""
+    cards = [path for path in (home / "models").glob("*/*/card.json") if path.parent.name.isdigit()]
+    return [_read_version(p.parent) for p in sorted(cards, key=lambda p: (p.parent.parent.name, int(p.parent.name)))]
+
+
+def _read_version(folder: Path) -> Version:
+    try:
+        return Version(folder, json.loads((folder / "card.json").read_text()))
+    except FileNotFoundError:
+        raise NothingToReadError(
+            f"{folder.parent.name}@{folder.name}: no such model version. List them with `stsb-batch models list`."
+        ) from None
+    except ValueError as error:
+        raise ModelIntegrityError(f"{folder / 'card.json'}: not JSON ({error}). Restore the registry folder.") from None
+
+
+def find_version(home: Path, reference: str) -> Version:
+    """Find `champion` or `name@n`."""
+    if reference == "champion":
+        stack = champions(home)["stack"]
+        if not stack:
+            raise NothingToReadError(NO_CHAMPION)
+        reference = stack[-1]
+    match = VERSION.fullmatch(reference)
+    if not match:
+        raise UsageError(f"{reference}: not a model version. Write it as name@number, for example sts@1.")
+    return _read_version(home / "models" / match[1] / match[2])
+
+
+def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
+    """Move a candidate checkpoint folder into the registry as the next version of `name`, for good."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name}: not a model name. Use lower-case letters, digits, dot, dash and underscore.")
+    family = home / "models" / name
+    card = card | {"name": name, "digest": open_checkpoint(candidate).digest, "files": file_digests(candidate), "created_at": now()}
+    try:
+        family.mkdir(parents=True, exist_ok=True)
+        while True:
+            number = 1 + max((int(path.name) for path in family.iterdir() if path.name.isdigit()), default=0)
+            (candidate / "card.json").write_text(json.dumps(card | {"version": number}, indent=1))
+            for file in candidate.iterdir():
+                fsync_path(file)
+            try:
+                candidate.rename(family / str(number))
+            except OSError:
+                if not (family / str(number)).exists():
+                    raise
+                continue  # another refresh took the number
+            fsync_path(family)
+            return _read_version(family / str(number))
+    except OSError as error:
+        raise storage_error(error, "registering the model", family) from error
+
+
+def staging_folder(home: Path) -> Path:
+    """Make an empty folder for a candidate, on the registry's own file system."""
+    folder = home / "models" / ".staging" / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise storage_error(error, "making the staging folder", folder) from error
+    return folder
+
+
+def discard(folder: Path) -> None:
+    """Remove what is left of a candidate."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def champions(home: Path) -> dict:
+    """Return `stack` (references of the champions that stand, the present one last) and `log` (every move, oldest first)."""
+    try:
+        return json.loads((home / "models" / "champion.json").read_text())
+    except FileNotFoundError:
+        return {"stack": [], "log": []}
+    except ValueError as error:
+        raise ModelIntegrityError(f"{home / 'models/champion.json'}: not JSON ({error}). Restore it from a backup.") from None
+
+
+def promote(home: Path, version: Version, reason: str) -> None:
+    """Make a version the champion. Only one whose gate passed, with exactly the digest that passed, is accepted."""
+    if not version.card.get("gate", {}).get("passed"):
+        raise GateRefused(f"{version.reference}: did not pass its gate, so it cannot become champion.")
+    verified(version)
+    with exclusive_lock(home / "models" / ".champion.lock", "the champion pointer"):
+        stack = champions(home)["stack"]
+        if stack[-1:] != [version.reference]:
+            _move(home, [*stack, version.reference], f"promote: {reason}", version)
+
+
+def rollback(home: Path) -> Version:
+    """Make the model that was champion before the present one champion again."""
+    with exclusive_lock(home / "models" / ".champion.lock", "the champion pointer"):
+        stack = champions(home)["stack"]
+        if len(stack) < 2:
+            raise NothingToReadError("There is no earlier champion to go back to." if stack else NO_CHAMPION)
+        version = find_version(home, stack[-2])
+        verified(version)
+        _move(home, stack[:-1], f"rollback from {stack[-1]}", version)
+    return version
+
+
+def _move(home: Path, stack: list[str], reason: str, version: Version) -> None:
+    entry = {"model": version.reference, "digest": version.digest, "at": now(), "reason": reason}
+    log = [*champions(home)["log"], entry]
+    write_atomically(home / "models" / "champion.json", json.dumps({"stack": stack, "log": log}, indent=1).encode())
+
+
+def verified(version: Version) -> Checkpoint:
+    """Open a version's checkpoint; raises `ModelIntegrityError` when a file is not the one that was registered."""
+    checkpoint = open_checkpoint(version.path, version.reference)
+    if checkpoint.digest != version.digest:
+        found = file_digests(version.path)
+        changed = [name for name, sha256 in version.card["files"].items() if found.get(name) != sha256]
+        raise ModelIntegrityError(
+            f"{version.reference}: {', '.join(changed) or 'a file'} changed after registration. "
+            "Restore it, or go back with `stsb-batch models rollback`."
+        )
+    return checkpoint
+
+
+def resolve_model(home: Path, reference: str, *, timeout: float = 10.0) -> Checkpoint:
+    """Open the checkpoint that a model reference names: `champion`, `name@n`, a folder, or a hub id with `@revision`."""
+    if reference == "champion" or VERSION.fullmatch(reference):
+        return verified(find_version(home, reference))
+    if Path(reference).is_dir():
+        return open_checkpoint(Path(reference).resolve())
+    if "/" not in reference or reference.startswith((".", "/", "~")):
+        raise NothingToReadError(f"{reference}: no such model. Name champion, name@number, a folder or a hub id.")
+    repository, _, revision = reference.partition("@")
+    offline = "Without a hub, name a registered model (`stsb-batch models list`) or a folder with --model."
+    folder = fetch_snapshot(repository, revision=revision or None, patterns=MODEL_PATTERNS, timeout=timeout, offline=offline)
+    return open_checkpoint(folder, reference)

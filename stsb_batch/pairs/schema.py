@@ -1,0 +1,95 @@
+"""The data contract: which columns a pair comes in, which columns and statuses a score goes out with."""
+
+import difflib
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+# The order is the code stored in a status array; a row counts as scored when its status begins with OK.
+STATUSES = ("OK", "OK_TRUNCATED", "NULL_INPUT", "EMPTY_INPUT", "INVALID_UTF8", "NONFINITE")
+OK, OK_TRUNCATED, NULL_INPUT, EMPTY_INPUT, INVALID_UTF8, NONFINITE = range(len(STATUSES))
+CONTRACT_VERSION = 1
+METADATA_PREFIX = "stsb_batch."  # keys of ours in a Parquet footer
+LABEL_RANGE = (0.0, 5.0)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names a job reads and writes. `label=None` takes a numeric column `label` where there is one."""
+
+    left: str = "sentence1"
+    right: str = "sentence2"
+    label: str | None = None
+    keep: tuple[str, ...] | None = None
+    score: str = "score"
+
+    @property
+    def status(self) -> str:
+        return f"{self.score}_status"
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Say whether a column of this type holds text: any string layout, a dictionary of strings, or only nulls."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_null(kind)
+    )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def find_label(schema: pa.Schema, columns: Columns) -> str | None:
+    """Name the label column of a file, or None where it has no label."""
+    if columns.label is not None:
+        return columns.label
+    return "label" if schema.names.count("label") == 1 and is_number(schema.field("label").type) else None
+
+
+def check_columns(schema: pa.Schema, columns: Columns) -> list[str]:
+    """List what keeps a file's columns from being scored, one clause each; empty when all is well."""
+    problems = []
+    for name, option in ((columns.left, "--left"), (columns.right, "--right")):
+        problem = _missing_or_double(schema, name, option)
+        if problem is None and not is_text(schema.field(name).type):
+            problem = f"column '{name}' is {schema.field(name).type}, not text; name a text column with {option}"
+        problems.append(problem)
+    if columns.label is not None:
+        problem = _missing_or_double(schema, columns.label, "--label")
+        if problem is None and not is_number(schema.field(columns.label).type):
+            problem = f"label column '{columns.label}' is {schema.field(columns.label).type}, not a number"
+        problems.append(problem)
+    problems += [_missing_or_double(schema, name, "--keep") for name in columns.keep or ()]
+    return [problem for problem in problems if problem]
+
+
+def _missing_or_double(schema: pa.Schema, name: str, option: str) -> str | None:
+    count = schema.names.count(name)
+    if count == 1:
+        return None
+    if count > 1:
+        return f"column '{name}' is there {count} times; make the names distinct"
+    near = difflib.get_close_matches(name, schema.names, n=3, cutoff=0.6)
+    found = ", ".join(schema.names) or "no columns"
+    hint = f"; near: {', '.join(near)}" if near else ""
+    return f"has no column '{name}' (found: {found}{hint}). Name it with {option}"
+
+
+def kept_names(schema: pa.Schema, columns: Columns) -> list[str]:
+    """Name the input columns that go to the output, in input order."""
+    return [name for name in schema.names if columns.keep is None or name in columns.keep]
+
+
+def output_schema(schema: pa.Schema, columns: Columns) -> pa.Schema:
+    """Return the input's kept fields, unchanged, followed by the score and its status."""
+    fields = [field for field in schema if columns.keep is None or field.name in columns.keep]
+    fields.append(pa.field(columns.score, pa.float32()))
+    fields.append(pa.field(columns.status, pa.dictionary(pa.int8(), pa.string()), nullable=False))
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def status_array(codes) -> pa.DictionaryArray:
+    """Turn status codes (rows,) into the dictionary column that is written."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(STATUSES, pa.string()))

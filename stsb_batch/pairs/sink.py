@@ -1,0 +1,196 @@
+"""Commit output: stage, fsync, rename, manifest, `_SUCCESS`; and see what an earlier run has already committed.
+
+A shard's file appears under its final name whole or not at all, and carries in its footer the fingerprint it was
+planned with, so a rerun knows what is done without any record beside the data.
+"""
+
+import contextlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably, write_atomically
+from stsb_batch.errors import BadDataError, CannotCreateError, UsageError, storage_error
+from stsb_batch.pairs.schema import METADATA_PREFIX
+from stsb_batch.pairs.source import Shard, SourceFile
+
+STAGING = "_stsb_staging"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a job writes: a folder with a manifest, or a single file (then `single` is its path) with a report beside it."""
+
+    root: Path
+    single: Path | None = None
+
+    @property
+    def staging(self) -> Path:
+        return self.root / STAGING / self.single.name if self.single else self.root / STAGING
+
+    @property
+    def report(self) -> Path:
+        return self.single.with_suffix(".report.parquet") if self.single else self.root / "_report.parquet"
+
+    @property
+    def name(self) -> Path:
+        return self.single or self.root
+
+    def path(self, output: Path) -> Path:
+        return self.single or self.root / output
+
+
+def choose_target(location: str, output: str | None) -> Target:
+    """Derive the target from input and `-o`: a file gives `<name>.scored.parquet`, a folder `<folder>.scored/`."""
+    source = Path(location)
+    if output is not None:
+        path = Path(output).resolve()
+        single = source.is_file() and path.suffix == ".parquet" and not path.is_dir()
+        return Target(path.parent, path) if single else Target(path)
+    source = source.resolve()
+    if source.is_file():
+        return Target(source.parent, source.with_name(f"{source.stem}.scored.parquet"))
+    if not source.is_dir():
+        raise UsageError(f"{location}: a pattern needs an output folder. Name it with -o.")
+    return Target(source.with_name(f"{source.name}.scored"))
+
+
+def check_target(target: Target, sources: list[SourceFile]) -> None:
+    """Raise `UsageError` when output would lie on, inside or around the input."""
+    for source in sources:
+        if target.single == source.path:
+            raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
+        if target.single:
+            continue
+        if source.path.is_relative_to(target.root):
+            raise UsageError(f"{target.root}: the output folder holds the input {source.path.name}. Choose another with -o.")
+        folder = source.path.parents[len(source.relative.parts) - 1]
+        if len(sources) > 1 and target.root.is_relative_to(folder):
+            raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
+
+
+def output_name(source: SourceFile, index: int, count: int) -> Path:
+    """Name a shard's file: the input's relative path, with `-00001-of-00003` where the file has several shards."""
+    if count == 1:
+        return source.relative
+    return source.relative.with_name(f"{source.relative.stem}-{index + 1:05d}-of-{count:05d}.parquet")
+
+
+def footer_entries(path: Path) -> dict[str, str]:
+    """Read our entries of a Parquet footer, without the prefix; empty for a missing, foreign or broken file."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return {}
+    prefix = METADATA_PREFIX.encode()
+    return {key[len(prefix) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(prefix)}
+
+
+def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> list[Shard]:
+    """Return the shards that are not committed yet; raises `CannotCreateError` when other output is in the way."""
+    pending, foreign = [], stale_files(target, shards)
+    for shard in shards:
+        final = target.path(shard.output)
+        if final.is_dir():
+            raise CannotCreateError(f"{final}: is a folder where a file is to be written. Choose another place with -o.")
+        if not final.exists():
+            pending.append(shard)
+        elif footer_entries(final).get("fingerprint") != shard.fingerprint:
+            pending.append(shard)
+            foreign.append(final)
+    if foreign and not overwrite:
+        raise CannotCreateError(
+            f"{foreign[0]}: exists from another plan (other input, model or options; {len(foreign)} such). "
+            "Choose another place with -o, or replace it with --overwrite."
+        )
+    return pending
+
+
+def stale_files(target: Target, shards: list[Shard]) -> list[Path]:
+    """List Parquet files in the output folder that no shard of this plan writes."""
+    if target.single or not target.root.is_dir():
+        return []
+    planned = {target.path(shard.output) for shard in shards}
+    found = (path for path in sorted(target.root.rglob("*.parquet")) if path not in planned)
+    return [p for p in found if not any(part.startswith(("_", ".")) for part in p.relative_to(target.root).parts)]
+
+
+@contextlib.contextmanager
+def open_target(target: Target) -> Iterator[None]:
+    """Hold a target for writing: take its lock, sweep the staging of dead runs, leave nothing of ours behind."""
+    if target.root.exists() and not target.root.is_dir():
+        raise CannotCreateError(f"{target.root}: is a file where a folder is to be written. Choose another place with -o.")
+    with exclusive_lock(target.staging / "lock", str(target.name)):
+        for left_over in target.staging.iterdir():
+            if left_over.is_dir():
+                shutil.rmtree(left_over, ignore_errors=True)
+        yield
+    for folder in (target.staging, target.root / STAGING):
+        with contextlib.suppress(OSError):  # not empty: another run has its staging there
+            folder.rmdir()
+
+
+@contextlib.contextmanager
+def staged_file(target: Target, name: Path) -> Iterator[Path]:
+    """Give a path to write to, outside every reader's sight; removed at the end unless it was moved away."""
+    folder = target.staging / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+        yield folder / f"{name.name}.inprogress"
+    except OSError as error:
+        raise storage_error(error, "writing", target.path(name)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def shard_writer(staged: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a Parquet writer with page checksums. On an error the staged file is worthless: never move it then."""
+    with pq.ParquetWriter(staged, schema, compression="zstd", write_page_checksum=True) as writer:
+        yield writer
+
+
+def commit(staged: Path, final: Path) -> dict:
+    """Move a finished file into place and return what the manifest says of it."""
+    replace_durably(staged, final)
+    return committed(final)
+
+
+def committed(final: Path) -> dict:
+    """Describe a committed file: rows, bytes, SHA-256 and our footer entries."""
+    return {
+        "rows": pq.read_metadata(final).num_rows,
+        "bytes": final.stat().st_size,
+        "sha256": file_sha256(final),
+        "footer": footer_entries(final),
+    }
+
+
+def begin_commits(target: Target) -> None:
+    """Withdraw `_SUCCESS` before the first shard of a run changes what a reader sees."""
+    if target.single is None:
+        (target.root / "_SUCCESS").unlink(missing_ok=True)
+
+
+def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
+    """Write the manifest, remove files of an overwritten plan, and put `_SUCCESS` last."""
+    if target.single is not None:
+        return
+    write_atomically(target.root / "_manifest.json", json.dumps(manifest, indent=1).encode())
+    for path in stale:
+        path.unlink(missing_ok=True)
+    write_atomically(target.root / "_SUCCESS", b"")
+
+
+def read_manifest(root: Path) -> dict:
+    """Read an output folder's manifest; raises `BadDataError` when it is not JSON."""
+    try:
+        return json.loads((root / "_manifest.json").read_text())
+    except ValueError as error:
+        raise BadDataError(f"{root / '_manifest.json'}: not JSON ({error}). Score the folder again.") from error

@@ -1,0 +1,140 @@
+"""Fine-tune a base encoder into a regression cross-encoder with one output neuron."""
+
+import logging
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging as transformers_logging
+
+from stsb_batch.errors import BadDataError, ModelIntegrityError
+from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
+from stsb_batch.refresh.labels import Labels
+from stsb_batch.refresh.recipes import Recipe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands: optimiser steps done and in all, and the last figures known (loss, validation loss)."""
+
+    done: int
+    total: int
+    figures: dict[str, float]
+
+
+def fine_tune(
+    base: Path,
+    labels: Labels,
+    recipe: Recipe,
+    output: Path,
+    *,
+    max_length: int = 512,
+    progress: Callable[[Step], None] | None = None,
+) -> float:
+    """Train `base` on the labels by a recipe and save the best epoch (by validation loss) as a checkpoint in `output`.
+
+    Returns the validation loss (MSE) of the epoch that was kept. Raises `ModelIntegrityError` for a base model that
+    cannot be loaded and `BadDataError` when training ends in NaN.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # transformers 5.23's own
+    set_seed(recipe.seed)
+    tokenizer = load_tokenizer(base)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base,
+            num_labels=1,
+            problem_type="regression",
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype="float32",
+        )
+    except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign folder
+        raise ModelIntegrityError(f"{base}: the base model cannot be loaded ({str(error).splitlines()[0][:200]}).") from error
+    max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    work = output.with_name(f"{output.name}.training")
+    trainer = Trainer(
+        model=model,
+        args=_arguments(recipe, work),
+        train_dataset=_encode(labels.train, tokenizer, max_length),
+        eval_dataset=_encode(labels.val, tokenizer, max_length),
+        data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[_Progress(progress)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    try:
+        trainer.train()
+        loss = trainer.state.best_metric
+        if loss is None or not np.isfinite(loss):
+            raise BadDataError("Training ended in NaN: no epoch has a finite validation loss. Check labels and recipe.")
+        save_checkpoint(trainer.model, tokenizer, output)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return float(loss)
+
+
+def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
+    return TrainingArguments(
+        str(work),
+        num_train_epochs=recipe.epochs,
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        seed=recipe.seed,
+        fp16=torch.cuda.is_available(),
+        train_sampling_strategy="group_by_length" if recipe.length_grouped else "random",
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        logging_steps=10,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _encode(frame: pl.DataFrame, tokenizer, max_length: int) -> Dataset:
+    """Tokenise pairs into the columns the model takes; padding is left to the collator."""
+    encoded = tokenizer(frame["left"].to_list(), frame["right"].to_list(), truncation=True, max_length=max_length)
+    return Dataset.from_dict({**encoded, "label": frame["label"].to_numpy()})
+
+
+class _Progress(TrainerCallback):
+    """Pass the Trainer's state on, and each epoch's figures to the log."""
+
+    def __init__(self, report: Callable[[Step], None] | None) -> None:
+        self._report = report
+        self._figures: dict[str, float] = {}
+
+    def on_log(self, args, state, control, logs=None, **_):
+        self._figures |= {name: float(logs[key]) for key, name in (("loss", "loss"), ("eval_loss", "val_mse")) if key in logs}
+        if "eval_loss" in logs:
+            log.info("epoch %.0f of %d: validation loss %.4f", state.epoch, args.num_train_epochs, float(logs["eval_loss"]))
+
+    def on_step_end(self, args, state, control, **_):
+        if self._report:
+            self._report(Step(state.global_step, state.max_steps, dict(self._figures)))

@@ -1,0 +1,1 @@
+"""Figures about scores: mergeable statistics, regression metrics, the tidy report, tables for people."""
