@@ -6,10 +6,9 @@ from stsb_batch.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Hyper-parameters of one fine-tune; AdamW with linear decay after the warm-up, mean squared error on the 0-5 label."""
+class Stage:
+    """Hyper-parameters of one fine-tune: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label."""
 
-    name: str
     epochs: int
     batch_size: int = 32
     learning_rate: float = 5e-5
@@ -19,12 +18,28 @@ class Recipe:
     seed: int = 42
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A gold stage on the labels, perhaps after a silver one on `silver_factor` mined pairs for each distinct text."""
+
+    name: str
+    gold: Stage
+    silver: Stage | None = None
+    silver_factor: float = 0.0
+    silver_limit: int = 40_000
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("reference", epochs=3),
-        # For about a thousand labels: more, smaller steps, since three epochs would end inside the reference's warm-up.
-        Recipe("small", epochs=6, batch_size=16, learning_rate=1e-4, warmup_steps=50, length_grouped=True),
+        Recipe("reference", gold=Stage(epochs=3)),
+        # For few labels on a sentence encoder: three epochs on a thousand pairs would end inside the reference's warm-up.
+        Recipe(
+            "silver",
+            gold=Stage(epochs=4, warmup_steps=20, length_grouped=True),
+            silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True),
+            silver_factor=2.0,
+        ),
     )
 }
 

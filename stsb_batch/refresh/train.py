@@ -25,38 +25,57 @@ from transformers.utils import logging as transformers_logging
 from stsb_batch.errors import BadDataError, ModelIntegrityError
 from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
 from stsb_batch.refresh.labels import Labels
-from stsb_batch.refresh.recipes import Recipe
+from stsb_batch.refresh.recipes import Recipe, Stage
+from stsb_batch.refresh.silver import silver_pairs
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands: optimiser steps done and in all, and the last figures known (loss, validation loss)."""
+    """Where training stands: the stage, optimiser steps done and in all, the last figures known (loss, validation loss)."""
 
+    stage: str
     done: int
     total: int
     figures: dict[str, float]
 
 
+def train(base: Path, labels: Labels, recipe: Recipe, output: Path, *, progress: Callable[[Step], None] | None = None) -> float:
+    """Run a recipe's stages from `base` and save a checkpoint in `output`; returns the validation loss of the last stage."""
+    if recipe.silver is None:
+        return fine_tune(base, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
+    texts = sorted({text for column in ("left", "right") for text in labels.train[column]})
+    pairs = silver_pairs(base, texts, min(int(recipe.silver_factor * len(texts)), recipe.silver_limit), seed=recipe.silver.seed)
+    held_out = max(2, pairs.height // 20)
+    silver = output.with_name(f"{output.name}.silver")
+    try:
+        fine_tune(base, pairs[held_out:], pairs[:held_out], recipe.silver, silver, name="silver", progress=progress)
+        return fine_tune(silver, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
+    finally:
+        shutil.rmtree(silver, ignore_errors=True)
+
+
 def fine_tune(
     base: Path,
-    labels: Labels,
-    recipe: Recipe,
+    train_pairs: pl.DataFrame,
+    val_pairs: pl.DataFrame,
+    stage: Stage,
     output: Path,
     *,
+    name: str = "gold",
     max_length: int = 512,
     progress: Callable[[Step], None] | None = None,
 ) -> float:
-    """Train `base` on the labels by a recipe and save the best epoch (by validation loss) as a checkpoint in `output`.
+    """Train `base` on labelled pairs and save the best epoch (by validation loss) as a checkpoint in `output`.
 
-    Returns the validation loss (MSE) of the epoch that was kept. Raises `ModelIntegrityError` for a base model that
+    Frames have `left`, `right` and `label`. Returns the validation loss (MSE) of the epoch that was kept. Raises `ModelIntegrityError` for a base model that
     cannot be loaded and `BadDataError` when training ends in NaN.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # transformers 5.23's own
-    set_seed(recipe.seed)
+    set_seed(stage.seed)
     tokenizer = load_tokenizer(base)
     try:
         model = AutoModelForSequenceClassification.from_pretrained(
@@ -74,11 +93,11 @@ def fine_tune(
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(
         model=model,
-        args=_arguments(recipe, work),
-        train_dataset=_encode(labels.train, tokenizer, max_length),
-        eval_dataset=_encode(labels.val, tokenizer, max_length),
+        args=_arguments(stage, work),
+        train_dataset=_encode(train_pairs, tokenizer, max_length),
+        eval_dataset=_encode(val_pairs, tokenizer, max_length),
         data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[_Progress(progress)],
+        callbacks=[_Progress(name, progress)],
     )
     trainer.remove_callback(PrinterCallback)
     try:
@@ -92,18 +111,18 @@ def fine_tune(
     return float(loss)
 
 
-def _arguments(recipe: Recipe, work: Path) -> TrainingArguments:
+def _arguments(stage: Stage, work: Path) -> TrainingArguments:
     return TrainingArguments(
         str(work),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps,
-        weight_decay=recipe.weight_decay,
-        seed=recipe.seed,
+        num_train_epochs=stage.epochs,
+        per_device_train_batch_size=stage.batch_size,
+        per_device_eval_batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        warmup_steps=stage.warmup_steps,
+        weight_decay=stage.weight_decay,
+        seed=stage.seed,
         fp16=torch.cuda.is_available(),
-        train_sampling_strategy="group_by_length" if recipe.length_grouped else "random",
+        train_sampling_strategy="group_by_length" if stage.length_grouped else "random",
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -126,15 +145,22 @@ def _encode(frame: pl.DataFrame, tokenizer, max_length: int) -> Dataset:
 class _Progress(TrainerCallback):
     """Pass the Trainer's state on, and each epoch's figures to the log."""
 
-    def __init__(self, report: Callable[[Step], None] | None) -> None:
+    def __init__(self, stage: str, report: Callable[[Step], None] | None) -> None:
+        self._stage = stage
         self._report = report
         self._figures: dict[str, float] = {}
 
     def on_log(self, args, state, control, logs=None, **_):
         self._figures |= {name: float(logs[key]) for key, name in (("loss", "loss"), ("eval_loss", "val_mse")) if key in logs}
         if "eval_loss" in logs:
-            log.info("epoch %.0f of %d: validation loss %.4f", state.epoch, args.num_train_epochs, float(logs["eval_loss"]))
+            log.info(
+                "%s epoch %.0f of %d: validation loss %.4f",
+                self._stage,
+                state.epoch,
+                args.num_train_epochs,
+                float(logs["eval_loss"]),
+            )
 
     def on_step_end(self, args, state, control, **_):
         if self._report:
-            self._report(Step(state.global_step, state.max_steps, dict(self._figures)))
+            self._report(Step(self._stage, state.global_step, state.max_steps, dict(self._figures)))

@@ -1,0 +1,53 @@
+"""Open a checkpoint for scoring, and score texts that are already in memory."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stsb_batch.models.checkpoint import Checkpoint, load_tokenizer
+from stsb_batch.models.registry import resolve_model
+from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
+from stsb_batch.scoring.pipeline import PairScorer
+from stsb_batch.scoring.tokens import PairTokenizer
+from stsb_batch.settings import Settings
+
+
+@lru_cache(maxsize=1)
+def open_scorer(checkpoint: Checkpoint, choice: EngineChoice, *, max_length: int, max_tokens: int, cache: Path) -> PairScorer:
+    """Load tokeniser and engine once per process; the fp32 engine to compare with is loaded when it is first needed."""
+    tokenizer = load_tokenizer(checkpoint.path)
+    plain = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
+    engine = open_engine(checkpoint, choice, cache=cache)
+
+    @lru_cache(maxsize=1)
+    def reference():
+        return engine if choice == plain else open_engine(checkpoint, plain, cache=cache)
+
+    return PairScorer(
+        tokenizer=PairTokenizer(tokenizer.backend_tokenizer, pad_id=tokenizer.pad_token_id or 0, max_length=max_length),
+        engine=engine,
+        reference=reference,
+        max_tokens=max_tokens,
+    )
+
+
+def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tuple[float, Checkpoint]:
+    """Score one pair with the plain engine in fp32, which is the quickest to open."""
+    checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
+    scores = score_texts(checkpoint, [left], [right], settings=settings)
+    return float(scores[0]), checkpoint
+
+
+def score_texts(checkpoint: Checkpoint, left: list[str], right: list[str], *, settings: Settings) -> np.ndarray:
+    """Score lists of texts in fp32 on the plain engine: (pairs,) float32, NaN where a text is blank."""
+    device = choose_engine("torch", "fp32").device
+    scorer = open_scorer(
+        checkpoint,
+        EngineChoice("torch", device, "fp32"),
+        max_length=min(settings.max_length, checkpoint.max_length),
+        max_tokens=settings.max_tokens,
+        cache=settings.home / "cache",
+    )
+    return scorer.score(pa.array(left, pa.string()), pa.array(right, pa.string())).scores

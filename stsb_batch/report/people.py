@@ -1,0 +1,78 @@
+"""A report as a person reads it: in the terminal (rich) and in Markdown (the run page)."""
+
+import polars as pl
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from stsb_batch.report.metrics import METRICS
+from stsb_batch.report.table import figure, metrics_of, parts
+
+METRIC_TITLES = dict(zip(METRICS, ("MSE", "RMSE", "MAE", "Pearson", "Spearman"), strict=True))
+
+
+def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
+    """Return the figures that everybody asks for first as (name, value) lines."""
+    def number(metric: str, form: str = ",.0f") -> str:
+        value = figure(report, metric)
+        return "-" if value is None else format(value, form)
+
+    engine = f"{parts(report, 'engine')[0][0]}, {parts(report, 'precision')[0][0]}"
+    statuses = ", ".join(f"{name} {count:,.0f}" for name, count in parts(report, "rows_by_status")) or "none"
+    return [
+        ("rows", number("rows")),
+        ("by status", statuses),
+        ("model", f"{report['model'][0]} ({report['model_digest'][0][:12]})"),
+        ("engine", engine),
+        ("score p05 / median / p95", f"{number('score_p05', '.2f')} / {number('score_p50', '.2f')} / {number('score_p95', '.2f')}"),
+        ("tokens per pair, mean / max", f"{number('tokens_mean', '.1f')} / {number('tokens_max')}"),
+        ("truncated / duplicate pairs", f"{number('truncation_rate', '.2%')} / {number('duplicate_rate', '.2%')}"),
+        ("scoring speed", f"{number('rows_per_second')} rows/s, {number('tokens_per_second')} tokens/s"),
+        ("gap to fp32, max / mean", f"{number('parity_max_gap', '.4f')} / {number('parity_mean_gap', '.4f')}"),
+    ]
+
+
+def metric_lines(report: pl.DataFrame) -> list[tuple[str, str, str, str, str]]:
+    """Return (slice, metric, value, 95 % interval, rows) for each regression metric."""
+    lines = []
+    for row in metrics_of(report):
+        value = "-" if row["value"] is None else f"{row['value']:.4f}"
+        interval = "-" if row["lower"] is None else f"{row['lower']:.4f} to {row['upper']:.4f}"
+        lines.append((row["slice"], METRIC_TITLES[row["metric"]], value, interval, f"{row['rows']:,}"))
+    return lines
+
+
+def report_view(report: pl.DataFrame) -> RenderableType:
+    """Lay a report out for the terminal."""
+    head = Table.grid(padding=(0, 2))
+    for name, value in overview(report):
+        head.add_row(Text(name, style="dim"), escape(value))
+    bars = parts(report, "score_histogram")
+    most = max((rows for _, rows in bars), default=0) or 1
+    histogram = Table.grid(padding=(0, 1))
+    for name, rows in bars:
+        histogram.add_row(Text(name, style="dim"), "█" * round(40 * rows / most), f"{rows:,.0f}")
+    return Group(head, "", Text("scores", style="bold"), histogram, *([metrics_table(report)] if metric_lines(report) else []))
+
+
+def metrics_table(report: pl.DataFrame) -> RenderableType:
+    """Lay the regression metrics out for the terminal."""
+    table = Table(title="Scores against labels", title_justify="left", title_style="bold")
+    for name, side in (("part", "left"), ("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("rows", "right")):
+        table.add_column(name, justify=side)
+    for line in metric_lines(report):
+        table.add_row(*line)
+    return table
+
+
+def report_markdown(report: pl.DataFrame, headline: str) -> str:
+    """Write a report as Markdown: a sentence, the overview, the metrics where there are labels, the histogram."""
+    lines = [f"**{headline}**", "", "| figure | value |", "|---|---:|"]
+    lines += [f"| {name} | {value} |" for name, value in overview(report)]
+    if metric_lines(report):
+        lines += ["", "| part | metric | value | 95 % interval | rows |", "|---|---|---:|---:|---:|"]
+        lines += [f"| {' | '.join(line)} |" for line in metric_lines(report)]
+    lines += ["", "| score | rows |", "|---|---:|"]
+    lines += [f"| {name} | {rows:,.0f} |" for name, rows in parts(report, "score_histogram")]
+    return "\n".join(lines)

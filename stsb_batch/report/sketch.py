@@ -1,0 +1,103 @@
+"""Figures of scored rows that add up: the sketch of two parts merged is the sketch of all their rows."""
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from stsb_batch.pairs.schema import STATUSES
+
+LOW, HIGH, BIN = -1.0, 6.0, 0.001  # scores are counted in bins of a thousandth; the ends collect what lies outside
+BINS = round((HIGH - LOW) / BIN)
+ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows")
+
+
+@dataclass
+class Sketch:
+    """Row counts, score and length distributions, parity gaps and time of some scored rows. JSON-able.
+
+    `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows. `seconds` is
+    time spent scoring, `distinct` the pairs that went through the model.
+    """
+
+    rows: int = 0
+    distinct: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    parity_rows: int = 0
+    parity_sum: float = 0.0
+    parity_max: float = 0.0
+    statuses: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, int] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+
+    def merge(self, other: "Sketch") -> "Sketch":
+        """Return the sketch of both parts' rows."""
+        merged = Sketch(**{name: getattr(self, name) + getattr(other, name) for name in ADDITIVE})
+        merged.parity_max = max(self.parity_max, other.parity_max)
+        for name in ("statuses", "scores", "lengths"):
+            counts = dict(getattr(self, name))
+            for key, count in getattr(other, name).items():
+                counts[key] = counts.get(key, 0) + count
+            setattr(merged, name, counts)
+        return merged
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+    @property
+    def scored(self) -> int:
+        return sum(count for status, count in self.statuses.items() if status.startswith("OK"))
+
+    def score_quantiles(self, levels: list[float]) -> list[float]:
+        """Return score quantiles, right to half a thousandth between -1 and 6; NaN without scores."""
+        bins, counts = _sorted(self.scores)
+        if not len(bins):
+            return [float("nan")] * len(levels)
+        places = np.searchsorted(np.cumsum(counts), np.asarray(levels) * counts.sum(), side="left")
+        return [LOW + (bins[min(place, len(bins) - 1)] + 0.5) * BIN for place in places]
+
+    def score_histogram(self, width: float = 0.5) -> list[tuple[float, float, int]]:
+        """Return (from, to, rows) over 0-5; rows beyond the scale are counted in the first and last bar."""
+        bins, counts = _sorted(self.scores)
+        bars = round(5 / width)
+        place = np.clip(((LOW + (bins + 0.5) * BIN) / width).astype(int), 0, bars - 1)
+        rows = np.bincount(place, weights=counts, minlength=bars) if len(bins) else np.zeros(bars)
+        return [(bar * width, (bar + 1) * width, int(rows[bar])) for bar in range(bars)]
+
+    def length_quantiles(self, levels: list[float]) -> list[float]:
+        """Return quantiles of tokens per scored pair; NaN without any."""
+        lengths, counts = _sorted(self.lengths)
+        if not len(lengths):
+            return [float("nan")] * len(levels)
+        places = np.searchsorted(np.cumsum(counts), np.asarray(levels) * counts.sum(), side="left")
+        return [float(lengths[min(place, len(lengths) - 1)]) for place in places]
+
+
+def sketch_rows(
+    scores: np.ndarray, statuses: np.ndarray, lengths: np.ndarray, *, distinct: int, gaps: np.ndarray, seconds: float
+) -> Sketch:
+    """Sketch a window: scores (rows,) with NaN where there is none, status codes, tokens per pair, parity gaps (sample,)."""
+    scored = np.isfinite(scores)
+    bins = np.clip(np.floor((scores[scored].astype(np.float64) - LOW) / BIN), 0, BINS - 1).astype(np.int64)
+    return Sketch(
+        rows=len(scores),
+        distinct=distinct,
+        tokens=int(lengths.sum()),
+        seconds=seconds,
+        parity_rows=len(gaps),
+        parity_sum=float(gaps.sum()),
+        parity_max=float(gaps.max(initial=0.0)),
+        statuses={STATUSES[code]: count for code, count in _counted(statuses)},
+        scores={str(key): count for key, count in _counted(bins)},
+        lengths={str(key): count for key, count in _counted(lengths[scored])},
+    )
+
+
+def _counted(values: np.ndarray) -> list[tuple[int, int]]:
+    keys, counts = np.unique(values, return_counts=True)
+    return list(zip(keys.tolist(), counts.tolist(), strict=True))
+
+
+def _sorted(counts: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    keys = np.array(sorted(map(int, counts)), np.int64)
+    return keys, np.array([counts[str(key)] for key in keys.tolist()], np.int64)

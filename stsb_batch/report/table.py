@@ -1,0 +1,129 @@
+"""The report: one tidy Parquet table, a row per figure, and its reading for people."""
+
+import datetime as dt
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from stsb_batch.report.metrics import METRICS, Estimate, regression_metrics
+from stsb_batch.report.sketch import Sketch
+
+SCHEMA = {
+    "run_id": pl.String,
+    "run_at": pl.Datetime("us", "UTC"),
+    "dataset": pl.String,
+    "slice": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "lower": pl.Float64,
+    "upper": pl.Float64,
+    "rows": pl.Int64,
+    "model": pl.String,
+    "model_digest": pl.String,
+}
+QUANTILES = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What every row of a report says of its run."""
+
+    run_id: str
+    run_at: dt.datetime
+    dataset: str
+    model: str
+    model_digest: str
+    engine: str
+    precision: str
+
+
+def build_report(
+    facts: RunFacts, sketch: Sketch, labelled: pl.DataFrame | None = None, *, left_out: int = 0, wall_seconds: float = 0.0
+) -> pl.DataFrame:
+    """Return the report table. `labelled` has `label` and `score`; `left_out` rows had a label that cannot be used.
+
+    `slice` names the part of the rows or the bar of a histogram; engine and precision are rows whose slice is their name.
+    """
+    rows = [
+        _row("rows", sketch.rows, sketch.rows),
+        *[_row("rows_by_status", count, sketch.rows, part=status) for status, count in sorted(sketch.statuses.items())],
+        *_quantile_rows("score", sketch.score_quantiles, sketch.scored),
+        *[_row("score_histogram", n, sketch.scored, part=f"{low:.1f}-{high:.1f}") for low, high, n in sketch.score_histogram()],
+        *_quantile_rows("tokens", sketch.length_quantiles, sketch.scored),
+        _row("tokens_mean", _ratio(_total_tokens(sketch), sketch.scored), sketch.scored),
+        _row("truncation_rate", _ratio(sketch.statuses.get("OK_TRUNCATED", 0), sketch.scored), sketch.scored),
+        _row("duplicate_rate", _ratio(sketch.scored - sketch.distinct, sketch.scored), sketch.scored),
+        _row("rows_per_second", _ratio(sketch.rows, sketch.seconds), sketch.rows),
+        _row("tokens_per_second", _ratio(sketch.tokens, sketch.seconds), sketch.scored),
+        _row("scoring_seconds", sketch.seconds, sketch.rows),
+        _row("wall_seconds", wall_seconds, sketch.rows),
+        _row("engine", 1.0, sketch.rows, part=facts.engine),
+        _row("precision", 1.0, sketch.rows, part=facts.precision),
+        _row("parity_max_gap", sketch.parity_max if sketch.parity_rows else math.nan, sketch.parity_rows),
+        _row("parity_mean_gap", _ratio(sketch.parity_sum, sketch.parity_rows), sketch.parity_rows),
+    ]
+    if labelled is not None:
+        rows += metric_rows(labelled["label"].to_numpy(), labelled["score"].to_numpy())
+        rows.append(_row("labels_left_out", left_out, sketch.rows))
+    return finish_rows(rows, facts)
+
+
+def metric_rows(labels: np.ndarray, scores: np.ndarray, part: str = "all") -> list[dict]:
+    """Return the five regression metrics as report rows."""
+    metrics = regression_metrics(labels, scores)
+    return [_row(name, estimate, len(labels), part=part) for name, estimate in metrics.items()]
+
+
+def finish_rows(rows: list[dict], facts: RunFacts) -> pl.DataFrame:
+    """Add the run's facts to report rows and put them into the report's schema."""
+    common = {
+        "run_id": facts.run_id,
+        "run_at": facts.run_at,
+        "dataset": facts.dataset,
+        "model": facts.model,
+        "model_digest": facts.model_digest,
+    }
+    return pl.DataFrame([common | row for row in rows], schema=SCHEMA)
+
+
+def _row(metric: str, value: float | Estimate, rows: int, *, part: str = "all") -> dict:
+    estimate = value if isinstance(value, Estimate) else Estimate(float(value), math.nan, math.nan)
+    figures = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
+    return {"slice": part, "metric": metric, **{k: v if math.isfinite(v) else None for k, v in figures.items()}, "rows": rows}
+
+
+def _quantile_rows(name: str, quantiles, rows: int) -> list[dict]:
+    values = quantiles(list(QUANTILES.values()))
+    return [_row(f"{name}_{level}", value, rows) for level, value in zip(QUANTILES, values, strict=True)]
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+def _total_tokens(sketch: Sketch) -> int:
+    return sum(int(tokens) * rows for tokens, rows in sketch.lengths.items())
+
+
+def write_report(report: pl.DataFrame, path: Path) -> None:
+    """Write a report table with page checksums; `path` is a staged file."""
+    report.write_parquet(path, use_pyarrow=True, pyarrow_options={"write_page_checksum": True})
+
+
+def figure(report: pl.DataFrame, metric: str, part: str = "all") -> float | None:
+    """Look one figure up; None where the report has none."""
+    found = report.filter((pl.col("metric") == metric) & (pl.col("slice") == part))["value"]
+    return found[0] if len(found) else None
+
+
+def parts(report: pl.DataFrame, metric: str) -> list[tuple[str, float]]:
+    """Return (slice, value) of all rows of a metric, in report order."""
+    return list(report.filter(pl.col("metric") == metric).select("slice", "value").rows())
+
+
+def metrics_of(report: pl.DataFrame) -> list[dict]:
+    """Return the regression-metric rows, in report order; empty without labels."""
+    return report.filter(pl.col("metric").is_in(METRICS)).to_dicts()
