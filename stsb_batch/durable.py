@@ -34,7 +34,7 @@ def fsync_path(path: Path) -> None:
 
 
 def replace_durably(staged: Path, final: Path) -> None:
-    """Move a finished file onto its final name: fsync it, rename it, fsync the folder. Readers see old or new, never half."""
+    """Move a finished file onto its final name (fsync, rename, fsync the folder). Readers see old or new, never half."""
     try:
         fsync_path(staged)
         final.parent.mkdir(parents=True, exist_ok=True)

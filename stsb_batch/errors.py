@@ -25,7 +25,7 @@ class StsbBatchError(Exception):
     exit_code = 70
 
 
-class GateRefused(StsbBatchError):  # noqa: N818 - a verdict, not a fault
+class GateRefused(StsbBatchError):
     exit_code = 13
 
 

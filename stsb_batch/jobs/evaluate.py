@@ -3,16 +3,33 @@
 import datetime as dt
 import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
 import polars as pl
 
 from stsb_batch.jobs.scorer import score_texts
 from stsb_batch.models.checkpoint import Checkpoint
+from stsb_batch.models.registry import resolve_model
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.refresh.labels import load_labels, read_labelled
 from stsb_batch.report.table import RunFacts, finish_rows, metric_rows
 from stsb_batch.settings import Settings
 
 
-def evaluate(checkpoint: Checkpoint, parts: Iterable[tuple[str, pl.DataFrame]], *, dataset: str, settings: Settings) -> pl.DataFrame:
+def evaluate_labels(reference: str, *, model: str, columns: Columns, settings: Settings) -> pl.DataFrame:
+    """Measure a model on labelled Parquet or `glue/stsb`: by split where there are splits, else as one part."""
+    parts = read_labelled(reference, columns, timeout=settings.hub_timeout)
+    if {"train", "val"} <= set(parts):
+        named = load_labels(reference, columns, timeout=settings.hub_timeout).items()
+    else:
+        named = [(name or "all", frame) for name, frame in parts.items()]
+    checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
+    return evaluate(checkpoint, named, dataset=Path(reference).name, settings=settings)
+
+
+def evaluate(
+    checkpoint: Checkpoint, parts: Iterable[tuple[str, pl.DataFrame]], *, dataset: str, settings: Settings
+) -> pl.DataFrame:
     """Return report rows with the five metrics for each part (`left`, `right`, `label`); blank pairs count for none."""
     rows = []
     for name, frame in parts:

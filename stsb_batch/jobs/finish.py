@@ -37,7 +37,9 @@ class ScoreOutcome:
 
 def finish_job(plan: ScorePlan, scored: dict[Path, dict]) -> ScoreOutcome:
     """Reconcile, write report, manifest and `_SUCCESS`. `scored` holds what `score_shard` returned, by output name."""
-    results = {shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards}
+    results = {
+        shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
+    }
     rows = sum(result["rows"] for result in results.values())
     if rows != plan.rows:
         raise StsbBatchError(f"bug: {plan.rows} rows in, {rows} rows out; the run is not marked as done.")
@@ -50,7 +52,7 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict]) -> ScoreOutcome:
         _write_report(plan, report)
     report = pl.read_parquet(plan.target.report, memory_map=False)
     stale = sink.stale_files(plan.target, plan.shards)
-    if scored or stale or not plan.target.single and not (plan.target.root / "_SUCCESS").exists():
+    if scored or stale or (not plan.target.single and not (plan.target.root / "_SUCCESS").exists()):
         sink.finish_commits(plan.target, _manifest(plan, results), stale)
     return ScoreOutcome(plan.target, report, rows, len(plan.shards), len(scored), rows - sketch.scored, seconds)
 
@@ -80,7 +82,9 @@ def _labelled(plan: ScorePlan) -> dict:
     if not parts:
         return {}
     frame = pl.concat(parts)
-    usable = frame.filter(pl.col("label").is_between(*LABEL_RANGE) & pl.col("label").is_not_nan() & pl.col("score").is_not_null())
+    usable = frame.filter(
+        pl.col("label").is_between(*LABEL_RANGE) & pl.col("label").is_not_nan() & pl.col("score").is_not_null()
+    )
     unusable = frame.filter(~pl.col("label").is_between(*LABEL_RANGE).fill_null(False) | pl.col("label").is_nan())
     return {"labelled": usable, "left_out": unusable.height}
 

@@ -68,7 +68,9 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
     """Return the version that an earlier refresh made from the same labels, base and recipe, the newest if several."""
     for version in reversed(registry.list_versions(plan.request.settings.home)):
         if version.card["name"] == plan.request.name and version.card.get("made_from") == plan.fingerprint:
-            return RefreshOutcome(version, pl.read_parquet(version.path / "metrics.parquet"), _verdict(version), trained=False)
+            return RefreshOutcome(
+                version, pl.read_parquet(version.path / "metrics.parquet"), _verdict(version), trained=False
+            )
     return None
 
 
@@ -77,7 +79,7 @@ def _verdict(version: registry.Version) -> GateDecision:
 
 
 def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path:
-    """Train by the recipe into a staging folder of the registry and return the folder. The caller registers or discards it."""
+    """Train by the recipe into a staging folder of the registry; the caller registers or discards what is returned."""
     from stsb_batch.refresh.train import train
 
     folder = registry.staging_folder(plan.request.settings.home)

@@ -47,7 +47,11 @@ def plan_scorer(plan: ScorePlan) -> PairScorer:
     """Open the scorer that a plan asks for."""
     settings = plan.request.settings
     return open_scorer(
-        plan.checkpoint, plan.choice, max_length=plan.max_length, max_tokens=settings.max_tokens, cache=settings.home / "cache"
+        plan.checkpoint,
+        plan.choice,
+        max_length=plan.max_length,
+        max_tokens=settings.max_tokens,
+        cache=settings.home / "cache",
     )
 
 
@@ -65,7 +69,11 @@ def score_shard(plan: ScorePlan, shard: Shard, progress: Progress | None = None)
                 began = time.perf_counter()
                 rows = window.rows
                 scored = scorer.score(rows.column(columns.left), rows.column(columns.right), progress)
-                kept = [rows.column(i) for i, name in enumerate(rows.schema.names) if columns.keep is None or name in columns.keep]
+                kept = [
+                    rows.column(i)
+                    for i, name in enumerate(rows.schema.names)
+                    if columns.keep is None or name in columns.keep
+                ]
                 score = pa.array(scored.scores, pa.float32(), from_pandas=True)  # NaN, which no scored row has, becomes null
                 writer.write_batch(pa.RecordBatch.from_arrays([*kept, score, status_array(scored.statuses)], schema=schema))
                 sketch = sketch.merge(
@@ -103,7 +111,9 @@ def _footer(plan: ScorePlan, shard: Shard, sketch: Sketch) -> dict[str, str]:
     return {METADATA_PREFIX + key: value for key, value in entries.items()}
 
 
-def score_dataset(request: ScoreRequest, *, on_plan: Callable[[ScorePlan, int], None] | None = None, progress: Progress | None = None) -> ScoreOutcome:
+def score_dataset(
+    request: ScoreRequest, *, on_plan: Callable[[ScorePlan, int], None] | None = None, progress: Progress | None = None
+) -> ScoreOutcome:
     """Score everything at `request.location`, shard after shard, in this process.
 
     `on_plan(plan, pending_rows)` hears once what is to be done, before the model loads. A shard that an earlier run has

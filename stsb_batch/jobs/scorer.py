@@ -15,7 +15,9 @@ from stsb_batch.settings import Settings
 
 
 @lru_cache(maxsize=1)
-def open_scorer(checkpoint: Checkpoint, choice: EngineChoice, *, max_length: int, max_tokens: int, cache: Path) -> PairScorer:
+def open_scorer(
+    checkpoint: Checkpoint, choice: EngineChoice, *, max_length: int, max_tokens: int, cache: Path
+) -> PairScorer:
     """Load tokeniser and engine once per process; the fp32 engine to compare with is loaded when it is first needed."""
     tokenizer = load_tokenizer(checkpoint.path)
     plain = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")

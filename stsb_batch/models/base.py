@@ -40,5 +40,7 @@ def _bundled_minilm() -> Path:
     folder = Path(spec.submodule_search_locations[0]) / "model"
     found = file_sha256(folder / WEIGHTS)
     if found != MINILM_SHA256:
-        raise ModelIntegrityError(f"{folder / WEIGHTS}: SHA-256 {found[:12]}…, published {MINILM_SHA256[:12]}…. Reinstall it.")
+        raise ModelIntegrityError(
+            f"{folder / WEIGHTS}: SHA-256 {found[:12]}…, published {MINILM_SHA256[:12]}…. Reinstall it."
+        )
     return folder

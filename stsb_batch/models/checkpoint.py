@@ -6,6 +6,9 @@ Nothing of a checkpoint is ever executed: no pickled weights, no `trust_remote_c
 import hashlib
 import inspect
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,7 +62,9 @@ def open_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
 def _read_config(path: Path) -> dict:
     unsafe = sorted(file.name for file in path.iterdir() if file.suffix in UNSAFE_SUFFIXES)
     if unsafe:
-        raise ModelIntegrityError(f"{path}: holds {', '.join(unsafe)}, which can run code when loaded. Use safetensors only.")
+        raise ModelIntegrityError(
+            f"{path}: holds {', '.join(unsafe)}, which can run code when loaded. Use safetensors only."
+        )
     if not (path / WEIGHTS).is_file():
         raise ModelIntegrityError(f"{path}: {WEIGHTS} is missing. Save the model with safetensors weights in one file.")
     try:
@@ -82,9 +87,10 @@ def load_model(checkpoint: Checkpoint):
     from transformers import AutoModelForSequenceClassification
 
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            checkpoint.path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
-        ).eval()
+        with quiet_transformers():
+            return AutoModelForSequenceClassification.from_pretrained(
+                checkpoint.path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
+            ).eval()
     except Exception as error:  # safetensors and transformers raise many kinds for a damaged file
         raise ModelIntegrityError(f"{checkpoint.path}: the model cannot be loaded ({_first_line(error)}).") from error
 
@@ -94,12 +100,26 @@ def load_tokenizer(path: Path):
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False, use_fast=True)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False, use_fast=True)
     except Exception as error:
         raise ModelIntegrityError(f"{path}: the tokeniser cannot be loaded ({_first_line(error)}).") from error
     if not tokenizer.is_fast:
         raise ModelIntegrityError(f"{path}: has no fast tokeniser. Convert it to tokenizer.json first.")
     return tokenizer
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' load reports, bars and its warnings about itself off the terminal."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        # transformers 5.23 calls its own deprecated is_gradient_checkpointing; may go once it no longer does
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        yield
 
 
 @lru_cache

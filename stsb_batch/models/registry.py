@@ -1,7 +1,7 @@
 """The registry: immutable model versions with their cards, and the champion's history, in a plain folder.
 
-    <home>/models/<name>/<n>/   a standard checkpoint and its card.json
-    <home>/models/champion.json the stack of champions and the log of every move, so that pointer and history change as one
+<home>/models/<name>/<n>/   a standard checkpoint and its card.json
+<home>/models/champion.json the stack of champions and the log of every move, so that pointer and history change as one
 """
 
 import datetime as dt
@@ -81,7 +81,12 @@ def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
     if not NAME.fullmatch(name):
         raise UsageError(f"{name}: not a model name. Use lower-case letters, digits, dot, dash and underscore.")
     family = home / "models" / name
-    card = card | {"name": name, "digest": open_checkpoint(candidate).digest, "files": file_digests(candidate), "created_at": now()}
+    card = card | {
+        "name": name,
+        "digest": open_checkpoint(candidate).digest,
+        "files": file_digests(candidate),
+        "created_at": now(),
+    }
     try:
         family.mkdir(parents=True, exist_ok=True)
         while True:
@@ -123,7 +128,9 @@ def champions(home: Path) -> dict:
     except FileNotFoundError:
         return {"stack": [], "log": []}
     except ValueError as error:
-        raise ModelIntegrityError(f"{home / 'models/champion.json'}: not JSON ({error}). Restore it from a backup.") from None
+        raise ModelIntegrityError(
+            f"{home / 'models/champion.json'}: not JSON ({error}). Restore it from a backup."
+        ) from None
 
 
 def promote(home: Path, version: Version, reason: str) -> None:

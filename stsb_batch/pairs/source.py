@@ -134,7 +134,9 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
     except PermissionError:
         raise
     except (OSError, pa.ArrowException) as error:
-        raise BadDataError(f"{path.name}: not a readable Parquet file ({_first_line(error)}). Replace or remove it.") from error
+        raise BadDataError(
+            f"{path.name}: not a readable Parquet file ({_first_line(error)}). Replace or remove it."
+        ) from error
     return SourceFile(
         path=path,
         relative=relative,
@@ -202,10 +204,10 @@ def read_windows(shard: Shard, names: list[str] | None, *, window_rows: int = WI
             "Replace the file."
         ) from error
     if first_row != shard.rows:
-        raise BadDataError(f"{path.name}: holds {first_row:,} rows where its footer promises {shard.rows:,}. Replace the file.")
+        raise BadDataError(
+            f"{path.name}: holds {first_row:,} rows where its footer promises {shard.rows:,}. Replace the file."
+        )
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-

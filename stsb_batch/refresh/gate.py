@@ -38,7 +38,11 @@ def decide(
     its MSE has not grown by more than the limit. The first model ever meets only the floor.
     """
     limits = limits or GateLimits()
-    notes = [] if len(labels) >= SMALL_TEST else [f"{len(labels)} test pairs are few: below {SMALL_TEST} an equal model can fail"]
+    notes = (
+        []
+        if len(labels) >= SMALL_TEST
+        else [f"{len(labels)} test pairs are few: below {SMALL_TEST} an equal model can fail"]
+    )
     if not np.isfinite(challenger).all():
         return GateDecision(False, ["FAIL scores are not all finite"], notes)
     if challenger.std() < 1e-6 or labels.std() < 1e-6:

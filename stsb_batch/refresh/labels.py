@@ -59,13 +59,14 @@ def load_labels(reference: str, columns: Columns, *, timeout: float = 10.0) -> L
 
     Raises `BadDataError` for labels that are null or outside 0-5 and for null texts, with their number and first row.
     """
-    parts = _read(reference, timeout)
-    checked = {name: _checked(frame, where, columns) for name, (frame, where) in parts.items()}
+    checked = read_labelled(reference, columns, timeout=timeout)
     if set(checked) == {""}:
         return _split_by_seed(checked[""])
     missing = {"train", "val"} - set(checked)
     if missing:
-        raise BadDataError(f"{reference}: has no split {' and '.join(sorted(missing))} (found: {', '.join(sorted(checked))}).")
+        raise BadDataError(
+            f"{reference}: has no split {' and '.join(sorted(missing))} (found: {', '.join(sorted(checked))})."
+        )
     if "test" not in checked:
         shuffled = _shuffled(checked["val"])
         half = shuffled.height // 2
@@ -74,10 +75,17 @@ def load_labels(reference: str, columns: Columns, *, timeout: float = 10.0) -> L
     return _none_empty(labels, reference)
 
 
+def read_labelled(reference: str, columns: Columns, *, timeout: float = 10.0) -> dict[str, pl.DataFrame]:
+    """Read and check labelled pairs as they lie there: split name -> frame; the name is "" where nothing says the split."""
+    return {name: _checked(frame, where, columns) for name, (frame, where) in _read(reference, timeout).items()}
+
+
 def _none_empty(labels: Labels, reference: str) -> Labels:
     for name, frame in labels.items():
         if frame.height < 2:
-            raise BadDataError(f"{reference}: split {name} has {frame.height} pairs; at least 2 are needed to measure anything.")
+            raise BadDataError(
+                f"{reference}: split {name} has {frame.height} pairs; at least 2 are needed to measure anything."
+            )
     return labels
 
 
@@ -139,7 +147,9 @@ def _checked(frame: pl.DataFrame, where: str, columns: Columns) -> pl.DataFrame:
     label = columns.label or "label"
     for name, option in ((columns.left, "--left"), (columns.right, "--right"), (label, "--label")):
         if name not in frame.columns:
-            raise BadDataError(f"{where}: has no column '{name}' (found: {', '.join(frame.columns)}). Name it with {option}.")
+            raise BadDataError(
+                f"{where}: has no column '{name}' (found: {', '.join(frame.columns)}). Name it with {option}."
+            )
     if not frame.schema[label].is_numeric():
         raise BadDataError(f"{where}: label column '{label}' is {frame.schema[label]}, not a number.")
     chosen = frame.select(
@@ -150,7 +160,7 @@ def _checked(frame: pl.DataFrame, where: str, columns: Columns) -> pl.DataFrame:
     low, high = LABEL_RANGE
     faults = {
         f"null or NaN in '{label}'": chosen["label"].is_null() | chosen["label"].is_nan(),
-        f"labels outside {low:g}-{high:g}": ~chosen["label"].is_between(low, high),
+        f"labels outside {low:g}-{high:g}": ~chosen["label"].is_between(low, high) & chosen["label"].is_not_nan(),
         "null texts": chosen["left"].is_null() | chosen["right"].is_null(),
     }
     found = []

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from transformers import AutoModel
 
-from stsb_batch.models.checkpoint import load_tokenizer
+from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers
 
 NEIGHBOURS = 12  # a mined pair joins a text with one of its nearest neighbours
 MINED = 0.7  # share of mined pairs; the others are drawn at random
@@ -43,12 +43,16 @@ def _embed(base: Path, texts: list[str]) -> np.ndarray:
     """Return unit-length mean-pooled embeddings, (texts, hidden) float32."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = load_tokenizer(base)
-    encoder = AutoModel.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype="float32").eval().to(device)
+    with quiet_transformers():
+        encoder = AutoModel.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype="float32")
+    encoder = encoder.eval().to(device)
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     embeddings = np.empty((len(texts), encoder.config.hidden_size), np.float32)
     for start in range(0, len(texts), BATCH_TEXTS):
         rows = order[start : start + BATCH_TEXTS]
-        batch = tokenizer([texts[r] for r in rows], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        batch = tokenizer(
+            [texts[r] for r in rows], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+        )
         batch = batch.to(device)
         hidden = encoder(**batch).last_hidden_state  # (texts, tokens, hidden)
         mask = batch["attention_mask"].unsqueeze(-1)

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,9 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.utils import logging as transformers_logging
 
 from stsb_batch.errors import BadDataError, ModelIntegrityError
-from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
+from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers, save_checkpoint
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
@@ -41,12 +39,16 @@ class Step:
     figures: dict[str, float]
 
 
-def train(base: Path, labels: Labels, recipe: Recipe, output: Path, *, progress: Callable[[Step], None] | None = None) -> float:
+def train(
+    base: Path, labels: Labels, recipe: Recipe, output: Path, *, progress: Callable[[Step], None] | None = None
+) -> float:
     """Run a recipe's stages from `base` and save a checkpoint in `output`; returns the validation loss of the last stage."""
     if recipe.silver is None:
         return fine_tune(base, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
     texts = sorted({text for column in ("left", "right") for text in labels.train[column]})
-    pairs = silver_pairs(base, texts, min(int(recipe.silver_factor * len(texts)), recipe.silver_limit), seed=recipe.silver.seed)
+    pairs = silver_pairs(
+        base, texts, min(int(recipe.silver_factor * len(texts)), recipe.silver_limit), seed=recipe.silver.seed
+    )
     held_out = max(2, pairs.height // 20)
     silver = output.with_name(f"{output.name}.silver")
     try:
@@ -69,26 +71,26 @@ def fine_tune(
 ) -> float:
     """Train `base` on labelled pairs and save the best epoch (by validation loss) as a checkpoint in `output`.
 
-    Frames have `left`, `right` and `label`. Returns the validation loss (MSE) of the epoch that was kept. Raises `ModelIntegrityError` for a base model that
-    cannot be loaded and `BadDataError` when training ends in NaN.
+    Frames have `left`, `right` and `label`. Returns the validation loss (MSE) of the epoch that was kept. Raises
+    `ModelIntegrityError` for a base model that cannot be loaded and `BadDataError` when training ends in NaN.
     """
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # transformers 5.23's own
     set_seed(stage.seed)
     tokenizer = load_tokenizer(base)
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            base,
-            num_labels=1,
-            problem_type="regression",
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype="float32",
-        )
+        with quiet_transformers():
+            model = AutoModelForSequenceClassification.from_pretrained(
+                base,
+                num_labels=1,
+                problem_type="regression",
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype="float32",
+            )
     except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign folder
-        raise ModelIntegrityError(f"{base}: the base model cannot be loaded ({str(error).splitlines()[0][:200]}).") from error
+        raise ModelIntegrityError(
+            f"{base}: the base model cannot be loaded ({str(error).splitlines()[0][:200]})."
+        ) from error
     max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(
@@ -151,7 +153,9 @@ class _Progress(TrainerCallback):
         self._figures: dict[str, float] = {}
 
     def on_log(self, args, state, control, logs=None, **_):
-        self._figures |= {name: float(logs[key]) for key, name in (("loss", "loss"), ("eval_loss", "val_mse")) if key in logs}
+        self._figures |= {
+            name: float(logs[key]) for key, name in (("loss", "loss"), ("eval_loss", "val_mse")) if key in logs
+        }
         if "eval_loss" in logs:
             log.info(
                 "%s epoch %.0f of %d: validation loss %.4f",

@@ -14,6 +14,7 @@ METRIC_TITLES = dict(zip(METRICS, ("MSE", "RMSE", "MAE", "Pearson", "Spearman"),
 
 def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
     """Return the figures that everybody asks for first as (name, value) lines."""
+
     def number(metric: str, form: str = ",.0f") -> str:
         value = figure(report, metric)
         return "-" if value is None else format(value, form)
@@ -25,7 +26,10 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         ("by status", statuses),
         ("model", f"{report['model'][0]} ({report['model_digest'][0][:12]})"),
         ("engine", engine),
-        ("score p05 / median / p95", f"{number('score_p05', '.2f')} / {number('score_p50', '.2f')} / {number('score_p95', '.2f')}"),
+        (
+            "score p05 / median / p95",
+            f"{number('score_p05', '.2f')} / {number('score_p50', '.2f')} / {number('score_p95', '.2f')}",
+        ),
         ("tokens per pair, mean / max", f"{number('tokens_mean', '.1f')} / {number('tokens_max')}"),
         ("truncated / duplicate pairs", f"{number('truncation_rate', '.2%')} / {number('duplicate_rate', '.2%')}"),
         ("scoring speed", f"{number('rows_per_second')} rows/s, {number('tokens_per_second')} tokens/s"),
@@ -53,13 +57,21 @@ def report_view(report: pl.DataFrame) -> RenderableType:
     histogram = Table.grid(padding=(0, 1))
     for name, rows in bars:
         histogram.add_row(Text(name, style="dim"), "█" * round(40 * rows / most), f"{rows:,.0f}")
-    return Group(head, "", Text("scores", style="bold"), histogram, *([metrics_table(report)] if metric_lines(report) else []))
+    return Group(
+        head, "", Text("scores", style="bold"), histogram, *([metrics_table(report)] if metric_lines(report) else [])
+    )
 
 
 def metrics_table(report: pl.DataFrame) -> RenderableType:
     """Lay the regression metrics out for the terminal."""
     table = Table(title="Scores against labels", title_justify="left", title_style="bold")
-    for name, side in (("part", "left"), ("metric", "left"), ("value", "right"), ("95 % interval", "right"), ("rows", "right")):
+    for name, side in (
+        ("part", "left"),
+        ("metric", "left"),
+        ("value", "right"),
+        ("95 % interval", "right"),
+        ("rows", "right"),
+    ):
         table.add_column(name, justify=side)
     for line in metric_lines(report):
         table.add_row(*line)

@@ -51,7 +51,10 @@ def build_report(
         _row("rows", sketch.rows, sketch.rows),
         *[_row("rows_by_status", count, sketch.rows, part=status) for status, count in sorted(sketch.statuses.items())],
         *_quantile_rows("score", sketch.score_quantiles, sketch.scored),
-        *[_row("score_histogram", n, sketch.scored, part=f"{low:.1f}-{high:.1f}") for low, high, n in sketch.score_histogram()],
+        *[
+            _row("score_histogram", n, sketch.scored, part=f"{low:.1f}-{high:.1f}")
+            for low, high, n in sketch.score_histogram()
+        ],
         *_quantile_rows("tokens", sketch.length_quantiles, sketch.scored),
         _row("tokens_mean", _ratio(_total_tokens(sketch), sketch.scored), sketch.scored),
         _row("truncation_rate", _ratio(sketch.statuses.get("OK_TRUNCATED", 0), sketch.scored), sketch.scored),
@@ -92,7 +95,12 @@ def finish_rows(rows: list[dict], facts: RunFacts) -> pl.DataFrame:
 def _row(metric: str, value: float | Estimate, rows: int, *, part: str = "all") -> dict:
     estimate = value if isinstance(value, Estimate) else Estimate(float(value), math.nan, math.nan)
     figures = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
-    return {"slice": part, "metric": metric, **{k: v if math.isfinite(v) else None for k, v in figures.items()}, "rows": rows}
+    return {
+        "slice": part,
+        "metric": metric,
+        **{k: v if math.isfinite(v) else None for k, v in figures.items()},
+        "rows": rows,
+    }
 
 
 def _quantile_rows(name: str, quantiles, rows: int) -> list[dict]:

@@ -1,0 +1,50 @@
+"""One night: refresh when the labels are new, then score into the night's own folder, with a report on the run page."""
+
+import datetime as dt
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, State
+
+from flows.refresh import refresh_flow
+from flows.score import score_flow
+from stsb_batch.errors import StsbBatchError
+
+
+def nightly_run_name() -> str:
+    given = flow_run.parameters
+    return f"night {given['night'] or dt.date.today()} with {given['recipe']} refresh"
+
+
+@flow(name="nightly", flow_run_name=nightly_run_name, validate_parameters=False, persist_result=False)
+def run_night(
+    location: str,
+    output: str,
+    night: str | None = None,
+    *,
+    labels: str | None = None,
+    base_model: str = "distilbert-base-uncased",
+    recipe: str = "reference",
+    left: str = "sentence1",
+    right: str = "sentence2",
+    label: str | None = None,
+) -> State:
+    """Run one night. `{night}` in `location` becomes the date; scores go to `output/<night>`.
+
+    A refresh that fails or is refused never keeps the scores waiting: the champion stays and the state's name says so.
+    """
+    logger = get_run_logger()
+    night = night or dt.date.today().isoformat()
+    note = ""
+    if labels:
+        try:
+            refreshed = refresh_flow(labels, base_model, recipe, left=left, right=right, label=label)
+            note = "" if refreshed["passed"] else ", gate refused the new model"
+        except StsbBatchError as error:
+            logger.error("refresh failed, the champion stays: %s", error)
+            note = ", refresh failed"
+    scored = score_flow(location.replace("{night}", night), str(Path(output) / night), left=left, right=right, label=label)
+    message = f"{scored['rows']:,} rows scored into {scored['output']}{note}"
+    logger.info(message)
+    return Completed(name=f"Completed{note}", message=message)

@@ -1,0 +1,68 @@
+"""Score a data set: plan, one task per shard, commit, report."""
+
+from prefect import flow, task
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.utilities.annotations import unmapped
+
+from flows.artifacts import publish_scores
+from stsb_batch.errors import BusyError, StorageError, UnavailableError
+from stsb_batch.jobs import finish, plan, score
+from stsb_batch.pairs.schema import Columns
+
+
+def is_worth_retrying(_task, _run, state) -> bool:
+    """Say whether a failure may go away by itself: storage, a missing server, a held lock; bad data never does."""
+    return isinstance(state.result(raise_on_failure=False), BusyError | StorageError | UnavailableError)
+
+
+def score_run_name() -> str:
+    given = flow_run.parameters
+    return f"score {given['location']} with {given['model']}"
+
+
+@task(
+    task_run_name="score {shard.output} ({shard.rows} rows)",
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_worth_retrying,
+    persist_result=False,
+)
+def score_shard(job: plan.ScorePlan, shard: plan.Shard) -> dict:
+    """Score one shard and commit its file."""
+    return score.score_shard(job, shard)
+
+
+@task(task_run_name="commit and report", persist_result=False)
+def finish_job(job: plan.ScorePlan, scored: dict) -> finish.ScoreOutcome:
+    """Write report, manifest and `_SUCCESS`."""
+    return finish.finish_job(job, scored)
+
+
+# One shard at a time: a shard already keeps all cores or the whole GPU busy.
+@flow(
+    name="score",
+    flow_run_name=score_run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=1),
+    validate_parameters=False,
+    persist_result=False,
+)
+def score_flow(
+    location: str,
+    output: str | None = None,
+    *,
+    left: str = "sentence1",
+    right: str = "sentence2",
+    label: str | None = None,
+    model: str = "champion",
+) -> dict:
+    """Score everything at `location` and return where the files are and how many rows there were."""
+    job = plan.plan_score(plan.ScoreRequest(location, output, Columns(left, right, label), model))
+    with score.open_job(job) as pending:
+        futures: list[PrefectFuture] = score_shard.map(unmapped(job), pending)
+        scored = {shard.output: future.result() for shard, future in zip(pending, futures, strict=True)}
+        outcome = finish_job(job, scored)
+    publish_scores(outcome, job)
+    return {"output": str(outcome.target.name), "rows": outcome.rows, "rows_without_score": outcome.bad_rows}

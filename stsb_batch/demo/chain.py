@@ -1,0 +1,59 @@
+"""The demo: the nightly chain on the small warehouse, with what a person should see of it."""
+
+import time
+from pathlib import Path
+
+from rich.markup import escape
+
+from stsb_batch.demo.warehouse import lay_out
+from stsb_batch.errors import GateRefused
+from stsb_batch.jobs.plan import ScoreRequest
+from stsb_batch.jobs.refresh import RefreshRequest, refresh
+from stsb_batch.jobs.score import score_dataset
+from stsb_batch.settings import load_settings
+from stsb_batch.terminal import out, row_progress, step_progress
+from stsb_batch.views import nearby, show_outcome, show_refresh
+
+
+def run_demo(folder: Path) -> None:
+    """Lay out the warehouse, refresh, promote, score, report. The registry is the demo's own, in `folder/home`.
+
+    Done work is found again, so that a second run takes seconds. Raises `GateRefused` when the model is not good enough.
+    """
+    began = time.monotonic()
+    _say(1, f"a small warehouse in {nearby(folder.resolve())}: labelled pairs, and last night's pairs without labels")
+    warehouse = lay_out(folder)
+    settings = load_settings().model_copy(update={"home": warehouse.home})
+
+    _say(2, "refresh: MiniLM learns from its own similarities, then from the labels; the gate decides (about 4 minutes)")
+    request = RefreshRequest(
+        labels=str(warehouse.labels), base_model="minilm", recipe="silver", name="demo", settings=settings
+    )
+    with step_progress() as advance:
+        refreshed = refresh(request, progress=advance)
+    show_refresh(refreshed, as_json=False)
+    if not refreshed.decision.passed:
+        raise GateRefused("The demo's model did not pass the gate, so there is no champion to score with.")
+
+    _say(3, "score last night's pairs with the champion, and report")
+    with row_progress() as (begin, advance_rows):
+        outcome = score_dataset(
+            ScoreRequest(str(warehouse.pairs), settings=settings),
+            on_plan=lambda _, rows: begin(rows),
+            progress=advance_rows,
+        )
+    show_outcome(outcome, as_json=False)
+
+    _say(4, f"done in {time.monotonic() - began:,.0f} s")
+    out.print(f"labels  {nearby(warehouse.labels)}\nmodels  {nearby(warehouse.home / 'models')}\n\nTry next:")
+    home = f"STSB_BATCH_HOME={nearby(warehouse.home)} stsb-batch"
+    for command in (
+        f'{home} pair "Blue cotton shirt, size M" "Shirt, cotton, blue, medium"',
+        f"{home} report {nearby(outcome.target.root)}",
+        f"{home} models show champion",
+    ):
+        out.print(f"  {escape(command)}", soft_wrap=True, style="bold")
+
+
+def _say(step: int, text: str) -> None:
+    out.print(f"\n{step}. {escape(text)}", style="bold", soft_wrap=True)

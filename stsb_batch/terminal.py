@@ -1,0 +1,62 @@
+"""What a person sees while something runs: a bar on a terminal, a line every few seconds anywhere else. All on stderr."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_SECONDS = 5.0
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def row_progress() -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
+    """Give (begin(total rows), advance(rows, tokens)) for a scoring job; shows rows/s, tokens/s and the time left."""
+    state = {"total": 0, "rows": 0, "tokens": 0, "began": time.monotonic(), "said": time.monotonic()}
+    with _bar(TextColumn("{task.fields[speed]}")) as bar:
+        task = bar.add_task("scoring", total=None, speed="opening the model", visible=False)
+
+        def begin(total: int) -> None:
+            state.update(total=total, began=time.monotonic(), said=time.monotonic())
+            bar.update(task, total=total, visible=total > 0)
+
+        def advance(rows: int, tokens: int) -> None:
+            state["rows"] += rows
+            state["tokens"] += tokens
+            seconds = max(time.monotonic() - state["began"], 1e-9)
+            speed = f"{state['rows'] / seconds:,.0f} rows/s, {state['tokens'] / seconds:,.0f} tokens/s"
+            bar.update(task, advance=rows, speed=speed)
+            if not err.is_terminal and time.monotonic() - state["said"] >= LINE_SECONDS:
+                state["said"] = time.monotonic()
+                left = (state["total"] - state["rows"]) * seconds / max(state["rows"], 1)
+                err.print(f"scored {state['rows']:,} of {state['total']:,} rows, {speed}, {left:,.0f} s left")
+
+        yield begin, advance
+
+
+@contextmanager
+def step_progress() -> Iterator[Callable]:
+    """Give a callback for training steps (`refresh.train.Step`); shows steps, loss and the time left."""
+    state = {"said": time.monotonic()}
+    with _bar(TextColumn("{task.fields[figures]}")) as bar:
+        tasks: dict[str, int] = {}
+
+        def advance(step) -> None:
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in step.figures.items())
+            if step.stage not in tasks:
+                tasks[step.stage] = bar.add_task(f"training, {step.stage} labels", total=step.total, figures="")
+            bar.update(tasks[step.stage], completed=step.done, figures=figures)
+            if not err.is_terminal and (time.monotonic() - state["said"] >= LINE_SECONDS or step.done == step.total):
+                state["said"] = time.monotonic()
+                err.print(f"training, {step.stage} labels: step {step.done} of {step.total}, {figures}")
+
+        yield advance
+
+
+def _bar(*columns) -> Progress:
+    shown = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), *columns)
+    return Progress(*shown, console=err, disable=not err.is_terminal)

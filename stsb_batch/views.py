@@ -1,0 +1,198 @@
+"""What a verb prints at its end: a summary for people on the terminal, or JSON for machines."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+from rich.markup import escape
+from rich.table import Table
+
+from stsb_batch.errors import BadDataError, NothingToReadError
+from stsb_batch.jobs.finish import ScoreOutcome
+from stsb_batch.jobs.plan import ScorePlan
+from stsb_batch.jobs.refresh import RefreshOutcome
+from stsb_batch.models.registry import Version
+from stsb_batch.pairs.sink import choose_target
+from stsb_batch.refresh.gate import GateDecision
+from stsb_batch.report.people import metrics_table, report_view
+from stsb_batch.report.table import SCHEMA, metrics_of
+from stsb_batch.terminal import out
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1, default=str))
+
+
+def nearby(path: Path) -> str:
+    """Show a path as a person would type it from here."""
+    return escape(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def show_plan(plan: ScorePlan, *, as_json: bool) -> None:
+    shards = [
+        {
+            "input": str(s.source.relative),
+            "output": str(plan.target.path(s.output)),
+            "rows": s.rows,
+            "row_groups": len(s.row_groups),
+        }
+        for s in plan.shards
+    ]
+    facts = {
+        "rows": plan.rows,
+        "shards": len(shards),
+        "model": plan.checkpoint.name,
+        "model_digest": plan.checkpoint.digest,
+        "engine": str(plan.choice),
+        "max_length": plan.max_length,
+        "output": str(plan.target.name),
+    }
+    if as_json:
+        _print_json(facts | {"plan": shards})
+        return
+    table = Table(title="Plan (nothing is scored)", title_justify="left")
+    for name in ("input", "rows", "row groups", "output"):
+        table.add_column(name, justify="right" if name.startswith("row") else "left")
+    for shard in shards:
+        row = (escape(shard["input"]), f"{shard['rows']:,}", str(shard["row_groups"]), nearby(Path(shard["output"])))
+        table.add_row(*row)
+    out.print(table)
+    out.print(f"{plan.rows:,} rows in {len(shards)} shards · {escape(plan.checkpoint.name)} ({plan.checkpoint.digest[:12]})")
+    out.print(f"{plan.choice}, at most {plan.max_length} tokens a pair")
+
+
+def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(
+            {
+                "output": str(outcome.target.name),
+                "report": str(outcome.target.report),
+                "rows": outcome.rows,
+                "rows_without_score": outcome.bad_rows,
+                "shards": outcome.shards,
+                "shards_scored_now": outcome.shards_scored,
+                "seconds": round(outcome.seconds, 3),
+                "model": outcome.report["model"][0],
+                "model_digest": outcome.report["model_digest"][0],
+                "metrics": {row["metric"]: row["value"] for row in metrics_of(outcome.report)},
+            }
+        )
+        return
+    out.print(report_view(outcome.report))
+    out.print()
+    if not outcome.shards_scored:
+        out.print("Nothing to do: all of it had been scored before by the same model and options.")
+    elif outcome.shards_scored < outcome.shards:
+        out.print(
+            f"{outcome.shards - outcome.shards_scored} of {outcome.shards} shards had been scored before and were kept."
+        )
+    out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(outcome.target.report)}", soft_wrap=True)
+
+
+def read_report(location: Path) -> pl.DataFrame:
+    """Read a report by the name of an output folder, a scored file, its input, or the report itself."""
+    if location.is_dir():
+        path = location / "_report.parquet"
+    elif location.name.endswith("report.parquet"):
+        path = location
+    else:
+        beside = location.with_suffix(".report.parquet")
+        path = beside if beside.is_file() or not location.is_file() else choose_target(str(location), None).report
+    if not path.is_file():
+        raise NothingToReadError(f"{location}: no report there ({path.name} is missing). Score something first.")
+    try:
+        report = pl.read_parquet(path, memory_map=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadDataError(f"{path}: not a readable report ({str(error).splitlines()[0][:200]}).") from error
+    if not set(SCHEMA) <= set(report.columns):
+        raise BadDataError(f"{path}: not a report of ours (found: {', '.join(report.columns)}).")
+    return report
+
+
+def show_report(location: Path, *, as_json: bool) -> None:
+    report = read_report(location)
+    if as_json:
+        _print_json(report.to_dicts())
+    else:
+        out.print(report_view(report))
+
+
+def show_metrics(report: pl.DataFrame, *, as_json: bool) -> None:
+    if as_json:
+        _print_json(metrics_of(report))
+        return
+    out.print(metrics_table(report))
+    out.print(f"{escape(report['model'][0])} ({report['model_digest'][0][:12]})")
+
+
+def show_gate(decision: GateDecision) -> None:
+    for check in decision.checks:
+        out.print(f"  {escape(check)}", style="green" if check.startswith("PASS") else "red")
+    for note in decision.notes:
+        out.print(f"  note: {escape(note)}", style="dim")
+
+
+def show_refresh(outcome: RefreshOutcome, *, as_json: bool) -> None:
+    version, decision = outcome.version, outcome.decision
+    if as_json:
+        facts = {"model": version.reference, "digest": version.digest, "passed": decision.passed, "trained": outcome.trained}
+        _print_json(facts | {"checks": decision.checks, "notes": decision.notes, "metrics": metrics_of(outcome.metrics)})
+        return
+    out.print(metrics_table(outcome.metrics))
+    if not outcome.trained:
+        out.print(f"{version.reference} is up to date: same labels, base model and recipe. Nothing was trained.")
+    out.print(f"gate: {'passed' if decision.passed else 'refused, the champion stays'}")
+    show_gate(decision)
+    out.print(f"model   {version.reference} ({version.digest[:12]})")
+
+
+def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -> None:
+    if as_json:
+        _print_json([version.card | {"champion": stack[-1:] == [version.reference]} for version in versions])
+        return
+    if not versions:
+        out.print("No models yet. Train one with `stsb-batch refresh`, or see the whole chain with `stsb-batch demo`.")
+        return
+    table = Table("", "model", "made", "recipe", "base", "gate", "test Pearson", "digest")
+    for version in versions:
+        card = version.card
+        pearson = card["gate"]["figures"].get("pearson")
+        table.add_row(
+            "champion" if stack[-1:] == [version.reference] else "",
+            version.reference,
+            card["created_at"][:16].replace("T", " "),
+            card["recipe"],
+            escape(card["base_model"]),
+            "passed" if card["gate"]["passed"] else "refused",
+            "-" if pearson is None else f"{pearson:.4f}",
+            version.digest[:12],
+        )
+    out.print(table)
+
+
+def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
+    metrics = pl.read_parquet(version.path / "metrics.parquet", memory_map=False)
+    moves = [move for move in log if move["model"] == version.reference]
+    if as_json:
+        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves})
+        return
+    card = version.card
+    lines = {
+        "model": f"{version.reference} ({version.digest})",
+        "made": card["created_at"],
+        "recipe": f"{card['recipe']} on {card['base_model']}",
+        "parent": card["parent"] or "none",
+        "labels": f"{card['labels']['source']} ({card['labels']['sha256'][:12]}), "
+        + ", ".join(f"{name} {rows:,}" for name, rows in card["labels"]["rows"].items()),
+        "leaked test pairs": str(card["labels"]["test_pairs_in_train_or_val"]),
+        "folder": nearby(version.path),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in lines.items():
+        grid.add_row(name, escape(value))
+    out.print(grid)
+    out.print(metrics_table(metrics))
+    out.print("gate: " + ("passed" if card["gate"]["passed"] else "refused"))
+    show_gate(GateDecision(**card["gate"]))
+    for move in moves:
+        out.print(f"{move['at']}  {escape(move['reason'])}")
