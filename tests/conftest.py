@@ -1,0 +1,76 @@
+"""Fixtures: a clean environment for each test, small checkpoints, pairs to score."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test may ask the network
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+from stsb_batch.settings import Settings, load_settings
+from tests.fakes import save_tiny, tiny_bert, tiny_distilbert
+
+STSB = Path(__file__).parents[2] / "shared/data/stsb"
+WORDS = "red blue steel pump ticket login city river station invoice kettle cable night train court price guitar dog".split()
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Give each test its own home folder and none of the user's settings."""
+    for name in list(os.environ):
+        if name.startswith("STSB_BATCH_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("STSB_BATCH_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load_settings()
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tiny_bert, tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tiny_distilbert, tmp_path_factory.mktemp("models") / "tiny-distilbert")
+
+
+def make_texts(count: int, seed: int = 0) -> list[str]:
+    """Make texts of 2 to 12 plain words."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(2, 13))) for _ in range(count)]
+
+
+def make_pairs(count: int, seed: int = 0) -> pl.DataFrame:
+    """Make pairs with an id, two texts and a label that grows with the words they share."""
+    left, right = make_texts(count, seed), make_texts(count, seed + 1)
+    right = [a if row % 4 == 0 else b for row, (a, b) in enumerate(zip(left, right, strict=True))]
+    shared = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(left, right, strict=True)]
+    return pl.DataFrame(
+        {"id": range(count), "sentence1": left, "sentence2": right, "label": np.array(shared, np.float32) * 5}
+    )
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    """A Parquet file of 500 labelled pairs in five row groups."""
+    path = tmp_path / "in.parquet"
+    make_pairs(500).write_parquet(path, row_group_size=100)
+    return path
+
+
+@pytest.fixture(scope="session")
+def labels_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real STS benchmark where it is at hand, generated pairs in the same shape otherwise."""
+    if STSB.is_dir():
+        return STSB
+    folder = tmp_path_factory.mktemp("stsb")
+    for name, rows, seed in (("train", 5749, 1), ("validation", 1500, 2)):
+        make_pairs(rows, seed).rename({"id": "idx"}).write_parquet(folder / f"{name}.parquet")
+    return folder

@@ -1,0 +1,62 @@
+"""Stand-ins with the real interface: an engine without a model, and small checkpoints with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+)
+
+from stsb_batch.models.base import find_base_model
+from stsb_batch.models.checkpoint import save_checkpoint
+from stsb_batch.scoring.batches import Batch
+from stsb_batch.scoring.engines import EngineChoice
+
+
+class FakeEngine:
+    """Score = mean token id modulo 5, so that each row's score depends on its own tokens only. Remembers its batches."""
+
+    choice = EngineChoice("fake", "cpu", "fp32")
+
+    def __init__(self) -> None:
+        self.shapes: list[tuple[int, int]] = []
+
+    def score(self, batch: Batch) -> np.ndarray:
+        self.shapes.append(batch.input_ids.shape)
+        totals = (batch.input_ids * batch.attention_mask).sum(1)
+        return (totals / batch.attention_mask.sum(1) % 5).astype(np.float32)
+
+
+class NanEngine(FakeEngine):
+    """An engine whose every score is NaN, as after an overflow in half precision."""
+
+    def score(self, batch: Batch) -> np.ndarray:
+        return np.full(len(batch.input_ids), np.nan, np.float32)
+
+
+def tiny_bert(vocabulary: int) -> PreTrainedModel:
+    """Return a BERT of two layers with random weights, seeded."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    return BertForSequenceClassification(BertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=0.3, **sizes))
+
+
+def tiny_distilbert(vocabulary: int) -> PreTrainedModel:
+    """Return a DistilBERT of two layers with random weights, seeded."""
+    torch.manual_seed(0)
+    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+    config = DistilBertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=0.3, **sizes)
+    return DistilBertForSequenceClassification(config)
+
+
+def save_tiny(make, folder: Path) -> Path:
+    """Save a small model with the MiniLM tokeniser as a standard checkpoint."""
+    tokenizer = AutoTokenizer.from_pretrained(find_base_model("minilm"))
+    save_checkpoint(make(len(tokenizer)).eval(), tokenizer, folder)
+    return folder

@@ -1,0 +1,100 @@
+"""The registry: versions, champion, rollback."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stsb_batch.errors import GateRefused, ModelIntegrityError, NothingToReadError, UsageError
+from stsb_batch.models import registry
+
+PASSED = {"passed": True, "checks": [], "notes": [], "figures": {}}
+
+
+def add(home: Path, bert: Path, *, name: str = "sts", passed: bool = True, mark: str = "") -> registry.Version:
+    """Register a copy of the small model; `mark` makes its digest differ."""
+    candidate = registry.staging_folder(home) / "candidate"
+    shutil.copytree(bert, candidate)
+    config = candidate / "config.json"
+    config.write_text(config.read_text() + mark)
+    return registry.register(home, name, candidate, {"gate": PASSED | {"passed": passed}})
+
+
+def test_versions_count_up_and_are_found(tmp_path: Path, bert: Path):
+    """Each registration is the next number; a version is found by name@number and listed in order."""
+    assert [add(tmp_path, bert).reference for _ in range(3)] == ["sts@1", "sts@2", "sts@3"]
+    assert add(tmp_path, bert, name="other").reference == "other@1"
+    assert [version.reference for version in registry.list_versions(tmp_path)] == ["other@1", "sts@1", "sts@2", "sts@3"]
+    assert registry.find_version(tmp_path, "sts@2").card["version"] == 2
+
+
+def test_champion_moves_and_rolls_back(tmp_path: Path, bert: Path):
+    """Promotion moves the champion, rollback returns to the one before, and the log keeps every move."""
+    for mark in ("", " ", "  "):
+        registry.promote(tmp_path, add(tmp_path, bert, mark=mark), "test")
+    assert registry.find_version(tmp_path, "champion").reference == "sts@3"
+    assert registry.rollback(tmp_path).reference == "sts@2"
+    assert registry.rollback(tmp_path).reference == "sts@1"
+    with pytest.raises(NothingToReadError, match="no earlier champion"):
+        registry.rollback(tmp_path)
+    log = [(move["model"], move["reason"]) for move in registry.champions(tmp_path)["log"]]
+    assert log == [
+        ("sts@1", "promote: test"),
+        ("sts@2", "promote: test"),
+        ("sts@3", "promote: test"),
+        ("sts@2", "rollback from sts@3"),
+        ("sts@1", "rollback from sts@2"),
+    ]
+
+
+def test_promoting_the_champion_again_changes_nothing(tmp_path: Path, bert: Path):
+    """A second promotion of the same version is no move."""
+    version = add(tmp_path, bert)
+    registry.promote(tmp_path, version, "a")
+    registry.promote(tmp_path, version, "b")
+    assert len(registry.champions(tmp_path)["log"]) == 1
+
+
+def test_refused_version_cannot_become_champion(tmp_path: Path, bert: Path):
+    """Only what passed the gate is promoted (law 7)."""
+    with pytest.raises(GateRefused):
+        registry.promote(tmp_path, add(tmp_path, bert, passed=False), "force")
+    assert registry.champions(tmp_path)["stack"] == []
+
+
+def test_changed_weights_cannot_become_champion(tmp_path: Path, bert: Path):
+    """Only exactly the digest that passed is promoted, and a changed champion is refused when it is loaded."""
+    version = add(tmp_path, bert)
+    registry.promote(tmp_path, version, "test")
+    weights = version.path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelIntegrityError, match=r"model\.safetensors changed after registration"):
+        registry.promote(tmp_path, version, "test")
+    with pytest.raises(ModelIntegrityError):
+        registry.resolve_model(tmp_path, "champion")
+
+
+def test_no_champion_names_two_commands(tmp_path: Path):
+    """Without a champion the message says what to do next."""
+    with pytest.raises(NothingToReadError, match=r"`stsb-batch refresh .*`stsb-batch demo`"):
+        registry.resolve_model(tmp_path, "champion")
+
+
+@pytest.mark.parametrize(("reference", "error"), [("sts@9", NothingToReadError), ("nothing", NothingToReadError)])
+def test_unknown_models(tmp_path: Path, reference: str, error: type[Exception]):
+    """Unknown references are told apart from broken ones."""
+    with pytest.raises(error, match=reference):
+        registry.resolve_model(tmp_path, reference)
+
+
+def test_bad_name_is_refused(tmp_path: Path, bert: Path):
+    """A name that would leave the registry folder is refused."""
+    with pytest.raises(UsageError):
+        add(tmp_path, bert, name="../evil")
+
+
+def test_folder_is_a_model_reference(tmp_path: Path, bert: Path):
+    """A folder needs no registry."""
+    assert registry.resolve_model(tmp_path, str(bert)).path == bert

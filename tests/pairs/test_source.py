@@ -1,0 +1,118 @@
+"""Finding, checking and streaming input."""
+
+import os
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stsb_batch.errors import BadDataError, NothingToReadError, UsageError
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.pairs.source import Shard, check_unchanged, cut_row_groups, find_files, inspect_file, inspect_files, read_windows
+from tests.conftest import make_pairs
+
+
+def test_folder_is_searched_in_order_without_hidden_names(tmp_path: Path):
+    """A folder gives its Parquet files with relative paths; names with _ or . and other suffixes are skipped."""
+    for name in ("b/x.parquet", "a/k=1/y.parquet", "_staging/z.parquet", ".h/z.parquet", "_z.parquet", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_pairs(2).write_parquet(path)
+    assert [str(relative) for _, relative in find_files(str(tmp_path))] == ["a/k=1/y.parquet", "b/x.parquet"]
+
+
+def test_same_file_by_two_names_is_read_once(tmp_path: Path):
+    """Links to a file that is already listed are left out."""
+    make_pairs(2).write_parquet(tmp_path / "a.parquet")
+    os.link(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    (tmp_path / "c.parquet").symlink_to(tmp_path / "a.parquet")
+    assert len(find_files(str(tmp_path))) == 1
+
+
+def test_glob_paths_are_relative_to_its_fixed_part(tmp_path: Path):
+    """A glob keeps the folders behind its first wildcard."""
+    for name in ("n/1/a.parquet", "n/2/a.parquet", "m/1/a.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        make_pairs(2).write_parquet(tmp_path / name)
+    assert [str(r) for _, r in find_files(str(tmp_path / "n/*/*.parquet"))] == ["1/a.parquet", "2/a.parquet"]
+
+
+@pytest.mark.parametrize("location", ["nowhere", "nowhere.parquet", "no*.parquet", "."])
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, location: str):
+    """A missing path, a pattern without match and an empty folder are 'nothing to read'."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NothingToReadError):
+        find_files(location)
+
+
+def test_remote_schemes_are_refused():
+    """A URI is refused in words, not taken for a file name."""
+    with pytest.raises(UsageError, match="only local files"):
+        find_files("s3://bucket/key.parquet")
+
+
+def test_all_bad_files_are_named_at_once(tmp_path: Path):
+    """One error lists every file that cannot be scored."""
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    pl.DataFrame({"sentence1": ["a"]}).write_parquet(tmp_path / "short.parquet")
+    make_pairs(2).write_parquet(tmp_path / "good.parquet")
+    with pytest.raises(BadDataError) as caught:
+        inspect_files(find_files(str(tmp_path)), Columns())
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["broken.parquet", "short.parquet"]
+
+
+def test_input_that_has_a_score_is_refused(tmp_path: Path):
+    """An input column with the output's name needs --score-column."""
+    make_pairs(2).with_columns(score=1.0).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match="--score-column"):
+        inspect_files(find_files(str(tmp_path)), Columns())
+    assert inspect_files(find_files(str(tmp_path)), Columns(score="sim"))
+
+
+def test_row_groups_are_cut_into_shards_in_order(pairs_file: Path):
+    """Consecutive row groups are joined up to the limit; a larger one stands alone; no row group is lost."""
+    source = inspect_file(pairs_file, Path("in.parquet"))
+    assert cut_row_groups(source, 250) == [(0, 1), (2, 3), (4,)]
+    assert cut_row_groups(source, 1) == [(0,), (1,), (2,), (3,), (4,)]
+    assert cut_row_groups(source, 10**6) == [(0, 1, 2, 3, 4)]
+
+
+def test_windows_give_all_rows_in_order(pairs_file: Path):
+    """Streaming in windows gives the shard's rows, in order, with their positions."""
+    source = inspect_file(pairs_file, Path("in.parquet"))
+    windows = list(read_windows(Shard(source, (1, 2), Path("o"), ""), ["id"], window_rows=64))
+    assert [id_ for window in windows for id_ in window.rows["id"].to_pylist()] == list(range(100, 300))
+    assert [window.first_row for window in windows] == [sum(w.rows.num_rows for w in windows[:i]) for i in range(len(windows))]
+
+
+def test_empty_file_has_one_empty_shard(tmp_path: Path):
+    """A file without row groups still becomes a shard, so that it has an output."""
+    pq.write_table(pa.table({"sentence1": pa.array([], pa.string())}), tmp_path / "e.parquet")
+    source = inspect_file(tmp_path / "e.parquet", Path("e.parquet"))
+    spans = cut_row_groups(source, 10)
+    assert len(spans) == 1
+    assert sum(window.rows.num_rows for window in read_windows(Shard(source, spans[0], Path("o"), ""), None)) == 0
+
+
+def test_changed_file_is_noticed(pairs_file: Path):
+    """A file rewritten after planning is INPUT_CHANGED, even with the same size and rows."""
+    source = inspect_file(pairs_file, Path("in.parquet"))
+    check_unchanged(source)
+    content = pairs_file.read_bytes()
+    pairs_file.write_bytes(content)
+    with pytest.raises(BadDataError, match="INPUT_CHANGED"):
+        check_unchanged(source)
+
+
+def test_flipped_bit_in_a_page_is_an_error(tmp_path: Path):
+    """A damaged page of a file with checksums is never read as data."""
+    path = tmp_path / "in.parquet"
+    pq.write_table(make_pairs(500).to_arrow(), path, write_page_checksum=True, compression="none", use_dictionary=False)
+    source = inspect_file(path, Path("in.parquet"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match=r"in\.parquet: cannot be read after row"):
+        list(read_windows(Shard(source, (0,), Path("o"), ""), None))

@@ -1,0 +1,67 @@
+"""Text columns in, scores in input order out."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
+from stsb_batch.scoring.pipeline import PairScorer
+from tests.conftest import make_pairs
+from tests.fakes import FakeEngine, NanEngine
+from tests.scoring.test_tokens import OURS, tokenizer
+
+CELL = st.one_of(st.none(), st.sampled_from(["", " ", "red pump", "blue pump", "a", "city " * 40]), st.text(max_size=20))
+
+
+def scorer(engine: FakeEngine | None = None, max_tokens: int = 256) -> PairScorer:
+    return PairScorer(OURS, engine or FakeEngine(), FakeEngine, max_tokens)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(CELL, CELL), max_size=60), st.integers(16, 600))
+def test_each_row_gets_its_own_score(rows: list[tuple[str | None, str | None]], max_tokens: int):
+    """A row's score is that of the row alone (law 3), null exactly where the status is not OK (law 4)."""
+    left, right = pa.array([r[0] for r in rows], pa.string()), pa.array([r[1] for r in rows], pa.string())
+    together = scorer(max_tokens=max_tokens).score(left, right)
+    for row in range(len(rows)):
+        alone = scorer().score(left.slice(row, 1), right.slice(row, 1))
+        assert alone.statuses[0] == together.statuses[row]
+        assert np.array_equal(alone.scores, together.scores[row : row + 1], equal_nan=True)
+    assert np.array_equal(np.isfinite(together.scores), np.isin(together.statuses, (OK, OK_TRUNCATED)))
+
+
+def test_batches_keep_to_the_token_budget_and_equal_pairs_run_once():
+    """The engine sees each distinct pair once, in rectangles within the budget."""
+    frame = make_pairs(300)
+    engine = FakeEngine()
+    doubled = pa.array(frame["sentence1"].to_list() * 2), pa.array(frame["sentence2"].to_list() * 2)
+    scored = scorer(engine).score(*doubled)
+    assert sum(rows for rows, _ in engine.shapes) == scored.distinct <= 300
+    assert all(rows * tokens <= 256 for rows, tokens in engine.shapes)
+    assert np.array_equal(scored.scores[:300], scored.scores[300:])
+
+
+def test_progress_counts_every_row_once():
+    """Progress adds up to all rows, also those without a score and those that are equal."""
+    seen = []
+    scorer().score(pa.array(["a", None, "a", "b"]), pa.array(["x", "x", "x", ""]), lambda rows, _: seen.append(rows))
+    assert sum(seen) == 4
+
+
+def test_nonfinite_scores_are_tried_again_in_fp32():
+    """NaN from the engine is replaced by the fp32 engine's score; NaN there too is NONFINITE, with a null score."""
+    left, right = pa.array(["red", "blue"]), pa.array(["red", "pump"])
+    rescued = PairScorer(OURS, NanEngine(), FakeEngine, 256).score(left, right)
+    assert np.isfinite(rescued.scores).all()
+    lost = PairScorer(OURS, NanEngine(), NanEngine, 256).score(left, right)
+    assert lost.statuses.tolist() == [NONFINITE] * 2
+    assert np.isnan(lost.scores).all()
+
+
+def test_long_pair_is_scored_on_cut_text_with_flat_memory():
+    """A 10 MB cell, with or without spaces, is cut to the limit and marked."""
+    big = ["x" * 10_000_000, "word " * 2_000_000]
+    scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, 256).score(pa.array(big), pa.array(["a", "b"]))
+    assert scored.statuses.tolist() == [OK_TRUNCATED] * 2
+    assert scored.lengths.max() <= 64

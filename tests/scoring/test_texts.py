@@ -1,0 +1,63 @@
+"""Row statuses and distinct pairs."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stsb_batch.pairs.schema import STATUSES
+from stsb_batch.scoring.texts import CHARACTERS_PER_TOKEN, distinct_pairs
+
+
+def statuses(left: list, right: list, kind: pa.DataType = pa.string()) -> list[str]:
+    found = distinct_pairs(pa.array(left, kind), pa.array(right, kind), max_length=8)
+    return [STATUSES[code] for code in found.statuses]
+
+
+def test_nulls_win_over_blanks():
+    """A null on either side is NULL_INPUT, whatever the other side is."""
+    assert statuses([None, "a", None, None], ["a", None, None, ""]) == ["NULL_INPUT"] * 4
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0", "\u200b\u200d", "\ufeff", "\u3000", "\x1f", "\u2060\u00ad"])
+def test_nothing_left_after_a_strip_is_empty(blank: str):
+    """Unicode white space, zero-width characters and the byte-order mark alone are EMPTY_INPUT."""
+    assert statuses(["a", blank], [blank, "a"]) == ["EMPTY_INPUT"] * 2
+
+
+def test_cut_text_is_marked():
+    """A text beyond the character limit is cut and marked before it is tokenised."""
+    long = "word " * (8 * CHARACTERS_PER_TOKEN)
+    found = distinct_pairs(pa.array([long, "a"]), pa.array(["b", "b"]), max_length=8)
+    assert [STATUSES[code] for code in found.statuses] == ["OK_TRUNCATED", "OK"]
+    assert max(map(len, found.left)) == 8 * CHARACTERS_PER_TOKEN
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"caf\xe9", b"\xed\xa0\x80", b"\xc0\xaf", b"\xe2\x82"], ids=repr)
+def test_bytes_that_are_not_utf8_cost_their_row_only(bad: bytes):
+    """Invalid UTF-8 is INVALID_UTF8 in its row; its neighbours are scored."""
+    column = pa.array([b"good", bad, None], pa.binary()).view(pa.string())
+    found = distinct_pairs(column, pa.array(["x", "x", "x"]), max_length=8)
+    assert [STATUSES[code] for code in found.statuses] == ["OK", "INVALID_UTF8", "NULL_INPUT"]
+    assert found.left == ["good"]
+
+
+def test_equal_pairs_are_kept_once_and_find_their_way_back():
+    """Distinct pairs and `inverse` together give each row its own texts again."""
+    left, right = ["a", "b", "a", None, "a", "b"], ["x", "x", "x", "x", "y", "x"]
+    found = distinct_pairs(pa.array(left), pa.array(right), max_length=8)
+    assert len(found.left) == 3
+    again = [(found.left[i], found.right[i]) for i in found.inverse]
+    assert again == [(left[row], right[row]) for row in found.rows]
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_all_layouts_give_the_same(kind: pa.DataType):
+    """The physical layout of a text column changes nothing."""
+    assert statuses(["a", None, " "], ["b", "b", "b"], kind) == ["OK", "NULL_INPUT", "EMPTY_INPUT"]
+
+
+def test_all_null_column():
+    """A column of type null makes each row NULL_INPUT."""
+    found = distinct_pairs(pa.nulls(3), pa.array(["a", "b", None]), max_length=8)
+    assert np.array_equal(found.statuses, np.full(3, STATUSES.index("NULL_INPUT")))
+    assert found.left == []
