@@ -1,0 +1,79 @@
+"""Training: small models, real Trainer."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from stsb_batch.errors import ModelIntegrityError, UsageError
+from stsb_batch.models.base import find_base_model
+from stsb_batch.refresh.labels import Labels
+from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
+from stsb_batch.refresh.silver import silver_pairs
+from stsb_batch.refresh.train import train
+from tests.conftest import make_pairs
+
+
+def labels(rows: int = 96) -> Labels:
+    frame = make_pairs(rows + 40).select(left="sentence1", right="sentence2", label="label")
+    return Labels(frame[:rows], frame[rows : rows + 20], frame[rows + 20 :])
+
+
+def test_reference_recipe_is_the_reference():
+    """The reference recipe has the published hyper-parameters."""
+    gold = find_recipe("reference").gold
+    assert (gold.epochs, gold.batch_size, gold.warmup_steps, gold.weight_decay, gold.seed) == (3, 32, 100, 0.01, 42)
+    assert find_recipe("reference").silver is None
+    with pytest.raises(UsageError, match="There are: reference, silver"):
+        find_recipe("other")
+
+
+@pytest.mark.parametrize("base", ["bert", "distilbert"])
+def test_checkpoint_is_standard_and_training_is_repeatable(base: str, request: pytest.FixtureRequest, tmp_path: Path):
+    """Two runs give the same standard checkpoint, which plain transformers loads with one output; the loss is finite."""
+    folder, recipe, steps = request.getfixturevalue(base), Recipe("t", gold=Stage(epochs=2, warmup_steps=2)), []
+    losses = [train(folder, labels(), recipe, tmp_path / name, progress=steps.append) for name in ("a", "b")]
+    assert losses[0] == losses[1]
+    assert np.isfinite(losses[0])
+    assert steps[-1].done == steps[-1].total == 6
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "a").eval()
+    assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "a")("red pump", "blue pump", return_tensors="pt")
+    with torch.inference_mode():
+        assert model(**inputs).logits.shape == (1, 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_silver_stage_runs_before_gold(bert: Path, tmp_path: Path):
+    """The silver recipe trains two stages and leaves only the final checkpoint."""
+    stage = Stage(epochs=1, warmup_steps=0, length_grouped=True)
+    stages = []
+    train(
+        bert,
+        labels(),
+        Recipe("t", gold=stage, silver=stage, silver_factor=1.0),
+        tmp_path / "out",
+        progress=lambda step: stages.append(step.stage),
+    )
+    assert list(dict.fromkeys(stages)) == ["silver", "gold"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_silver_labels_follow_meaning():
+    """With the real encoder a paraphrase gets a higher silver label than an unrelated text, and no text meets itself."""
+    texts = ["A man plays the guitar.", "Someone is playing a guitar.", "The court upheld the fine.", "Stock prices fell today."]
+    pairs = silver_pairs(find_base_model("minilm"), texts, 200, seed=1)
+    assert (pairs["left"] != pairs["right"]).all()
+    assert pairs["label"].is_between(0, 5).all()
+    label = {(left, right): value for left, right, value in pairs.rows()}
+    assert label[(texts[0], texts[1])] > 3 > 1 > label[(texts[0], texts[2])]
+
+
+def test_base_model_that_is_none(tmp_path: Path):
+    """A folder whose model cannot be loaded is a model error that names it."""
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ModelIntegrityError, match=str(tmp_path)):
+        train(tmp_path, labels(), RECIPES["reference"], tmp_path / "out")
