@@ -47,7 +47,9 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict]) -> ScoreOutcome:
     for result in results.values():
         sketch = sketch.merge(Sketch(**json.loads(result["footer"]["sketch"])))
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
-    if scored or not plan.target.report.is_file():
+    stale = sink.stale_files(plan.target, plan.shards)
+    is_news = bool(scored or stale)
+    if is_news or not plan.target.report.is_file():
         report = build_report(run_facts(plan), sketch, **_labelled(plan), wall_seconds=seconds)
         _write_report(plan, report)
     report = pl.read_parquet(plan.target.report, memory_map=False)
