@@ -36,7 +36,10 @@ def test_second_holder_is_told_who_has_the_lock(tmp_path: Path):
         [sys.executable, "-c", code, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(BusyError, match=f"out.parquet is in use by process {holder.pid}"), exclusive_lock(lock, "out.parquet"):
+        with (
+            pytest.raises(BusyError, match=f"out.parquet is in use by process {holder.pid}"),
+            exclusive_lock(lock, "out.parquet"),
+        ):
             pytest.fail("two holders")
         holder.kill()
         holder.wait()

@@ -48,15 +48,21 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict]) -> ScoreOutcome:
         sketch = sketch.merge(Sketch(**json.loads(result["footer"]["sketch"])))
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
     stale = sink.stale_files(plan.target, plan.shards)
-    is_news = bool(scored or stale)
-    if is_news or not plan.target.report.is_file():
+    if stale or not _is_finished(plan):
         report = build_report(run_facts(plan), sketch, **_labelled(plan), wall_seconds=seconds)
         _write_report(plan, report)
-    report = pl.read_parquet(plan.target.report, memory_map=False)
-    stale = sink.stale_files(plan.target, plan.shards)
-    if scored or stale or (not plan.target.single and not (plan.target.root / "_SUCCESS").exists()):
         sink.finish_commits(plan.target, _manifest(plan, results), stale)
+    report = pl.read_parquet(plan.target.report, memory_map=False)
     return ScoreOutcome(plan.target, report, rows, len(plan.shards), len(scored), rows - sketch.scored, seconds)
+
+
+def _is_finished(plan: ScorePlan) -> bool:
+    """Say whether the report is at least as new as every output file, and the folder is marked as complete."""
+    target = plan.target
+    if not target.report.is_file() or not (target.single or (target.root / "_SUCCESS").is_file()):
+        return False
+    written = target.report.stat().st_mtime_ns
+    return all(target.path(shard.output).stat().st_mtime_ns <= written for shard in plan.shards)
 
 
 def run_facts(plan: ScorePlan) -> RunFacts:

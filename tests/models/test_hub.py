@@ -24,7 +24,11 @@ def run(code: str, home: Path, **environment: str) -> subprocess.CompletedProces
     """Run code in a fresh process with its own hub cache; the endpoint is a closed port unless told otherwise."""
     unset = {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(home)}
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=os.environ | unset | environment, check=False
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | unset | environment,
+        check=False,
     )
 
 

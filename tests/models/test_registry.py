@@ -17,7 +17,8 @@ def add(home: Path, bert: Path, *, name: str = "sts", passed: bool = True, mark:
     shutil.copytree(bert, candidate)
     config = candidate / "config.json"
     config.write_text(config.read_text() + mark)
-    return registry.register(home, name, candidate, {"gate": PASSED | {"passed": passed}})
+    card = {"recipe": "reference", "base_model": "tiny", "parent": None, "gate": PASSED | {"passed": passed}}
+    return registry.register(home, name, candidate, card)
 
 
 def test_versions_count_up_and_are_found(tmp_path: Path, bert: Path):

@@ -10,7 +10,9 @@ TEXT = [("sentence1", pa.string()), ("sentence2", pa.string())]
 
 def test_missing_column_names_those_found_and_the_option():
     """A missing text column is told with the columns there are and the option that helps."""
-    [problem] = check_columns(pa.schema([("id", pa.int64()), ("sentence1", pa.string()), ("sentence_2", pa.string())]), Columns())
+    [problem] = check_columns(
+        pa.schema([("id", pa.int64()), ("sentence1", pa.string()), ("sentence_2", pa.string())]), Columns()
+    )
     assert problem == (
         "has no column 'sentence2' (found: id, sentence1, sentence_2; near: sentence_2, sentence1). Name it with --right"
     )

@@ -10,7 +10,15 @@ import pytest
 
 from stsb_batch.errors import BadDataError, NothingToReadError, UsageError
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.pairs.source import Shard, check_unchanged, cut_row_groups, find_files, inspect_file, inspect_files, read_windows
+from stsb_batch.pairs.source import (
+    Shard,
+    check_unchanged,
+    cut_row_groups,
+    find_files,
+    inspect_file,
+    inspect_files,
+    read_windows,
+)
 from tests.conftest import make_pairs
 
 
@@ -84,7 +92,9 @@ def test_windows_give_all_rows_in_order(pairs_file: Path):
     source = inspect_file(pairs_file, Path("in.parquet"))
     windows = list(read_windows(Shard(source, (1, 2), Path("o"), ""), ["id"], window_rows=64))
     assert [id_ for window in windows for id_ in window.rows["id"].to_pylist()] == list(range(100, 300))
-    assert [window.first_row for window in windows] == [sum(w.rows.num_rows for w in windows[:i]) for i in range(len(windows))]
+    assert [window.first_row for window in windows] == [
+        sum(w.rows.num_rows for w in windows[:i]) for i in range(len(windows))
+    ]
 
 
 def test_empty_file_has_one_empty_shard(tmp_path: Path):

@@ -53,7 +53,9 @@ def test_leaked_pairs_are_counted_in_either_order(tmp_path: Path):
     """A test pair that is in train, or there with its sides swapped, counts as leaked."""
     pairs = [("a b", "c d"), ("e f", "g h"), ("i", "j"), ("k", "l"), ("c d", "a b"), ("e f", "g h"), ("m", "n")]
     split = ["train", "train", "val", "val", "test", "test", "test"]
-    frame = pl.DataFrame({"sentence1": [p[0] for p in pairs], "sentence2": [p[1] for p in pairs], "label": 1.0, "split": split})
+    frame = pl.DataFrame(
+        {"sentence1": [p[0] for p in pairs], "sentence2": [p[1] for p in pairs], "label": 1.0, "split": split}
+    )
     frame.write_parquet(tmp_path / "l.parquet")
     assert load_labels(str(tmp_path / "l.parquet"), Columns()).leaked == 2
 
@@ -71,7 +73,9 @@ def test_leaked_pairs_are_counted_in_either_order(tmp_path: Path):
 def test_bad_labels_are_counted_named_and_refused(tmp_path: Path, column: str, value, message: str):
     """A label that cannot be learned from is refused with its number and place, not with its text."""
     row = pl.col("id") == 3
-    make_pairs(50).with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column)).write_parquet(tmp_path / "l.parquet")
+    make_pairs(50).with_columns(pl.when(row).then(pl.lit(value)).otherwise(column).alias(column)).write_parquet(
+        tmp_path / "l.parquet"
+    )
     with pytest.raises(BadDataError, match=message):
         load_labels(str(tmp_path / "l.parquet"), Columns())
 
@@ -80,7 +84,9 @@ def test_other_column_names(tmp_path: Path):
     """Columns are named as in scoring; a missing one is told with those found."""
     make_pairs(50).rename({"sentence1": "a", "label": "gold"}).write_parquet(tmp_path / "l.parquet")
     assert load_labels(str(tmp_path / "l.parquet"), Columns("a", label="gold")).train.height == 40
-    with pytest.raises(BadDataError, match=r"has no column 'sentence1' \(found: id, a, sentence2, gold\). Name it with --left"):
+    with pytest.raises(
+        BadDataError, match=r"has no column 'sentence1' \(found: id, a, sentence2, gold\). Name it with --left"
+    ):
         load_labels(str(tmp_path / "l.parquet"), Columns())
 
 

@@ -64,7 +64,12 @@ def test_silver_stage_runs_before_gold(bert: Path, tmp_path: Path):
 
 def test_silver_labels_follow_meaning():
     """With the real encoder a paraphrase gets a higher silver label than an unrelated text, and no text meets itself."""
-    texts = ["A man plays the guitar.", "Someone is playing a guitar.", "The court upheld the fine.", "Stock prices fell today."]
+    texts = [
+        "A man plays the guitar.",
+        "Someone is playing a guitar.",
+        "The court upheld the fine.",
+        "Stock prices fell today.",
+    ]
     pairs = silver_pairs(find_base_model("minilm"), texts, 200, seed=1)
     assert (pairs["left"] != pairs["right"]).all()
     assert pairs["label"].is_between(0, 5).all()

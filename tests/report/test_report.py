@@ -21,7 +21,9 @@ def sketch(scores: list[float | None]) -> Sketch:
     array = np.array([np.nan if score is None else score for score in scores], np.float32)
     statuses = np.where(np.isnan(array), 2, 0).astype(np.int8)
     lengths = np.where(np.isnan(array), 0, 3 + np.arange(len(array)) % 7).astype(np.int32)
-    return sketch_rows(array, statuses, lengths, distinct=len(array), gaps=np.abs(array[:2][~np.isnan(array[:2])]), seconds=0.5)
+    return sketch_rows(
+        array, statuses, lengths, distinct=len(array), gaps=np.abs(array[:2][~np.isnan(array[:2])]), seconds=0.5
+    )
 
 
 def test_metrics_equal_scipy_and_lie_in_their_intervals():
@@ -93,7 +95,15 @@ def test_report_is_tidy_and_complete():
     assert figure(report, "rows_by_status", "NULL_INPUT") == 1
     assert figure(report, "mae") == pytest.approx(0.5)
     assert dict(parts(report, "score_histogram"))["2.5-3.0"] == 1
-    wanted = {"score_p50", "tokens_p95", "truncation_rate", "duplicate_rate", "rows_per_second", "parity_max_gap", "labels_left_out"}
+    wanted = {
+        "score_p50",
+        "tokens_p95",
+        "truncation_rate",
+        "duplicate_rate",
+        "rows_per_second",
+        "parity_max_gap",
+        "labels_left_out",
+    }
     assert wanted <= set(report["metric"])
     assert parts(report, "engine") == [("torch", 1.0)]
 

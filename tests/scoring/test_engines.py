@@ -16,6 +16,7 @@ from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from tests.conftest import make_pairs
 from tests.scoring.test_golden import make_checkpoint
 
+
 def scores(folder: Path, choice: EngineChoice, cache_folder: Path) -> np.ndarray:
     frame = make_pairs(200)
     scorer = open_scorer(open_checkpoint(folder), choice, max_length=128, max_tokens=1024, cache=cache_folder)

@@ -53,7 +53,10 @@ def test_golden_scores(engine: str, tmp_path: Path):
 def regenerate(folder: Path) -> None:
     """Record the scores as plain transformers gives them, pair by pair."""
     make_checkpoint(folder)
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
     with torch.inference_mode():
         encoded = [tokenizer(*pair, truncation=True, max_length=512, return_tensors="pt") for pair in PAIRS]
         scores = [round(model(**inputs).logits.item(), 5) for inputs in encoded]

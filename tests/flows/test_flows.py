@@ -1,0 +1,162 @@
+"""The flows on Prefect's own parts: in a test server, with no server configured, and against a real local server."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.nightly import run_night
+from flows.refresh import refresh_flow
+from flows.score import is_worth_retrying, score_flow
+from stsb_batch.errors import BadDataError, BusyError, StorageError, StsbBatchError
+from stsb_batch.models.registry import champions, promote
+from tests.conftest import make_pairs
+from tests.models.test_registry import add
+
+NIGHT = "2026-01-02"
+
+
+@pytest.fixture(scope="module")
+def harness() -> Iterator[None]:
+    """One temporary Prefect server for all flows of this file."""
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture
+def plain_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STSB_BATCH_ENGINE", "torch")
+    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
+
+
+@pytest.fixture
+def champion(bert: Path, settings) -> None:
+    promote(settings.home, add(settings.home, bert), "test")
+
+
+def read(kind: str) -> list:
+    """Read all flow runs, task runs or artifacts from the server, oldest first."""
+    with get_client(sync_client=True) as client:
+        return getattr(client, f"read_{kind}")()
+
+
+def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine, champion, tmp_path: Path, monkeypatch):
+    """Scoring two shards gives a run and tasks with telling names, a markdown report and a table of shards."""
+    monkeypatch.setenv("STSB_BATCH_SHARD_ROWS", "100")
+    make_pairs(200).write_parquet(tmp_path / "in/part.parquet", row_group_size=100, mkdir=True)
+    done = score_flow(str(tmp_path / "in"), str(tmp_path / "out"))
+    assert done == {"output": str(tmp_path / "out"), "rows": 200, "rows_without_score": 0}
+    assert (tmp_path / "out/_SUCCESS").exists()
+    assert any(run.name == f"score {tmp_path}/in with champion" for run in read("flow_runs"))
+    names = {run.name for run in read("task_runs")}
+    assert {f"score part-0000{n}-of-00002.parquet (100 rows)" for n in (1, 2)} | {"commit and report"} <= names
+    shown = {artifact.key: artifact for artifact in read("artifacts")}
+    assert "Pearson" in shown["score-report"].data
+    assert "part-00002-of-00002" in str(shown["score-shards"].data)
+
+
+def test_refresh_flow_promotes_and_does_not_train_twice(harness, plain_engine, bert: Path, tmp_path: Path, settings):
+    """The refresh flow trains, gates and promotes; the same labels again are left alone."""
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
+    first = refresh_flow(str(tmp_path / "labels.parquet"), str(bert))
+    again = refresh_flow(str(tmp_path / "labels.parquet"), str(bert))
+    assert (first["model"], first["trained"], again["trained"]) == ("sts@1", True, False)
+    assert champions(settings.home)["stack"] == (["sts@1"] if first["passed"] else [])
+    assert any(artifact.key == "refresh-report" and "sts@1" in artifact.data for artifact in read("artifacts"))
+
+
+def test_night_scores_with_the_champion_when_the_refresh_fails(harness, plain_engine, champion, tmp_path: Path):
+    """Broken labels do not keep the night's scores waiting; the state's name says that the refresh failed."""
+    make_pairs(50).write_parquet(tmp_path / f"in/night={NIGHT}/part.parquet", mkdir=True)
+    make_pairs(50).drop("label").write_parquet(tmp_path / "labels.parquet")
+    location = f"{tmp_path}/in/night={{night}}"
+    state = run_night(location, str(tmp_path / "out"), NIGHT, labels=str(tmp_path / "labels.parquet"), return_state=True)
+    assert state.is_completed()
+    assert "refresh failed" in state.name
+    assert pl.read_parquet(tmp_path / f"out/{NIGHT}/part.parquet")["score"].null_count() == 0
+
+
+def test_night_without_input_fails(harness, plain_engine, champion, tmp_path: Path):
+    """A night whose input is missing ends as Failed, with the message of the error."""
+    state = run_night(str(tmp_path / "nowhere"), str(tmp_path / "out"), NIGHT, return_state=True)
+    assert state.is_failed()
+    assert "no such file or folder" in state.message
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"), [(BusyError, True), (StorageError, True), (BadDataError, False), (StsbBatchError, False)]
+)
+def test_only_faults_that_pass_are_retried(error: type[StsbBatchError], retried: bool):
+    """Held locks and storage are tried again; bad data and bugs are not."""
+
+    class Failed:
+        def result(self, raise_on_failure: bool) -> Exception:
+            return error("x")
+
+    assert is_worth_retrying(None, None, Failed()) is retried
+
+
+def nightly(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Run `stsb-batch nightly` in a fresh process with its own Prefect home."""
+    make_pairs(50).write_parquet(tmp_path / "in/part.parquet", mkdir=True)
+    command = [sys.executable, "-m", "stsb_batch.cli", "nightly", tmp_path / "in", "-o", tmp_path / "out", "--night", NIGHT]
+    own = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return subprocess.run(command, capture_output=True, text=True, env=clean | own | environment, check=False)
+
+
+def test_nightly_runs_with_no_server_configured(plain_engine, champion, tmp_path: Path):
+    """`stsb-batch nightly` needs no server: Prefect's ephemeral mode is enough, and nothing is sent anywhere."""
+    done = nightly(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"out/{NIGHT}/_SUCCESS").exists()
+    assert "telemetry" not in done.stderr
+
+
+def test_nightly_runs_against_a_local_server(plain_engine, champion, tmp_path: Path):
+    """Against a real server on loopback the night is there as a completed run with its artifacts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {
+        "PREFECT_HOME": str(tmp_path / "server"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    with (
+        (tmp_path / "server.log").open("w") as log,
+        subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log) as server,
+    ):
+        try:
+            api = f"http://127.0.0.1:{port}/api"
+            wait_until_healthy(api, seconds=120)
+            done = nightly(tmp_path, PREFECT_API_URL=api)
+            assert done.returncode == 0, done.stderr
+            runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
+            artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
+        finally:
+            server.terminate()
+            server.wait(30)
+    assert {run["state_type"] for run in runs} == {"COMPLETED"}
+    assert {artifact["key"] for artifact in artifacts} == {"score-report", "score-shards"}
+
+
+def wait_until_healthy(api: str, *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{api}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    pytest.fail("the Prefect server did not become healthy")

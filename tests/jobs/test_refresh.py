@@ -1,0 +1,74 @@
+"""The refresh job: train, measure, gate, register, promote."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stsb_batch.errors import GateRefused, StorageError
+from stsb_batch.jobs import refresh as job
+from stsb_batch.jobs.refresh import RefreshRequest, refresh
+from stsb_batch.jobs.scorer import score_pair
+from stsb_batch.models import registry
+from tests.conftest import make_pairs
+
+
+@pytest.fixture
+def request_(bert: Path, tmp_path: Path) -> RefreshRequest:
+    """A refresh of the small BERT on 100 labels whose gate lets anything pass that is not broken."""
+    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
+    return RefreshRequest(labels=str(tmp_path / "labels.parquet"), base_model=str(bert), floor=-1.0)
+
+
+def test_first_refresh_makes_a_champion(request_: RefreshRequest, settings):
+    """What passes becomes champion, its card says what it was made from, and it scores."""
+    outcome = refresh(request_)
+    assert (outcome.version.reference, outcome.decision.passed) == ("sts@1", True)
+    assert registry.find_version(settings.home, "champion").digest == outcome.version.digest
+    card = outcome.version.card
+    assert card["labels"]["rows"] == {"train": 80, "val": 10, "test": 10}
+    assert card["parent"] is None
+    assert set(outcome.metrics["slice"]) == {"train", "val", "test"}
+    assert isinstance(score_pair("a", "b", model="champion", settings=settings)[0], float)
+    assert not list((settings.home / "models/.staging").iterdir())
+
+
+def test_same_refresh_is_not_trained_twice(request_: RefreshRequest):
+    """The same labels, base and recipe give the version that is there; new labels train a second one with a parent."""
+    first, again = refresh(request_), refresh(request_)
+    assert (again.trained, again.version.reference) == (False, first.version.reference)
+    assert again.metrics.equals(first.metrics)
+    make_pairs(100, seed=5).write_parquet(request_.labels)
+    second = refresh(request_)
+    assert (second.version.reference, second.version.card["parent"]) == ("sts@2", "sts@1")
+    assert "delta_pearson" in second.decision.figures
+
+
+def test_refused_candidate_leaves_the_champion(request_: RefreshRequest, settings):
+    """Below the floor nothing is promoted; the version is kept with its verdict and cannot be promoted by hand."""
+    outcome = refresh(replace(request_, floor=0.999))
+    assert not outcome.decision.passed
+    assert registry.champions(settings.home)["stack"] == []
+    with pytest.raises(GateRefused):
+        registry.promote(settings.home, registry.find_version(settings.home, "sts@1"), "by hand")
+
+
+def test_dry_run_moves_no_pointer(request_: RefreshRequest, settings):
+    """A dry run registers and judges, and promotes nothing."""
+    assert refresh(request_, dry_run=True).decision.passed
+    assert registry.champions(settings.home)["stack"] == []
+
+
+def test_disk_full_while_registering_leaves_champion_and_no_candidate(request_: RefreshRequest, settings, monkeypatch):
+    """When the registry cannot be written, the champion stays and the staging is swept."""
+    refresh(request_)
+    make_pairs(100, seed=5).write_parquet(request_.labels)
+
+    def full(*_):
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(job.registry, "register", full)
+    with pytest.raises(StorageError):
+        refresh(request_)
+    assert registry.find_version(settings.home, "champion").reference == "sts@1"
+    assert not list((settings.home / "models/.staging").iterdir())

@@ -1,0 +1,109 @@
+"""Who may import whom, what never appears, how light the command line is."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "stsb_batch").rglob("*.py")) + sorted((ROOT / "flows").rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """All modules a file imports, also those imported inside functions."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files_in(*rooms: str) -> list[Path]:
+    return [path for path in SOURCES for room in rooms if path.is_relative_to(ROOT / room)]
+
+
+def importers(package: str) -> set[str]:
+    found = set()
+    for path in SOURCES:
+        if any(name == package or name.startswith(f"{package}.") for name in imports(path)):
+            found.add(str(path.relative_to(ROOT)))
+    return found
+
+
+def test_the_package_never_imports_prefect():
+    """Prefect is known to the flows only."""
+    assert all(name.startswith("flows/") for name in importers("prefect"))
+
+
+def test_only_the_nightly_verb_imports_the_flows():
+    """The command line reaches the flows by one verb; nothing else of the package knows them."""
+    assert {name for name in importers("flows") if not name.startswith("flows/")} == {"stsb_batch/cli.py"}
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_heavy_libraries_have_few_places(package: str):
+    """torch and transformers are imported by engines, checkpoint and training only."""
+    allowed = ("stsb_batch/scoring/engines/", "stsb_batch/models/checkpoint.py", "stsb_batch/refresh/")
+    assert not {name for name in importers(package) if not name.startswith(allowed)}
+    pure = {"stsb_batch/refresh/gate.py", "stsb_batch/refresh/labels.py", "stsb_batch/refresh/recipes.py"}
+    assert not importers(package) & pure
+
+
+@pytest.mark.parametrize("room", ["scoring", "refresh", "report"])
+def test_rooms_do_not_know_each_other(room: str):
+    """scoring, refresh and report import neither each other nor source and sink; only jobs string them."""
+    others = {"scoring", "refresh", "report", "jobs"} - {room}
+    forbidden = tuple(f"stsb_batch.{name}" for name in others) + ("stsb_batch.pairs.source", "stsb_batch.pairs.sink")
+    for path in files_in(f"stsb_batch/{room}"):
+        assert not [name for name in imports(path) if name.startswith(forbidden)], path
+
+
+@pytest.mark.parametrize("module", ["scoring/batches.py", "report/metrics.py", "refresh/gate.py", "report/sketch.py"])
+def test_pure_modules_do_no_io(module: str):
+    """Batches, metrics, sketches and gate import numbers only."""
+    allowed = ("numpy", "scipy", "dataclasses", "stsb_batch.scoring.tokens", "stsb_batch.pairs.schema")
+    assert not [name for name in imports(ROOT / "stsb_batch" / module) if not name.startswith(allowed)]
+
+
+def test_flows_compute_nothing():
+    """The flows import neither torch nor numbers."""
+    for path in files_in("flows"):
+        assert not [
+            name for name in imports(path) if name.split(".")[0] in {"torch", "numpy", "polars", "pyarrow", "scipy"}
+        ], path
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_loads_nothing_heavy():
+    """--help imports neither torch, transformers, prefect, polars nor pyarrow."""
+    code = "from stsb_batch.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass"
+    assert not loaded_by(code) & {"torch", "transformers", "prefect", "polars", "pyarrow", "numpy", "datasets", "pydantic"}
+
+
+def test_scoring_works_without_prefect_and_datasets():
+    """The scoring room, with its engines, imports neither Prefect nor datasets."""
+    code = "import stsb_batch.scoring.pipeline, stsb_batch.scoring.engines.torch_engine, stsb_batch.jobs.score"
+    assert not loaded_by(code) & {"prefect", "datasets"}
+
+
+def test_nothing_executes_what_it_reads():
+    """No pickle, no trust_remote_code=True, no memory-mapped input anywhere in the sources."""
+    for path in SOURCES:
+        text = path.read_text()
+        assert "import pickle" not in text
+        assert "trust_remote_code=True" not in text
+        assert "memory_map=True" not in text
+
+
+def test_files_stay_small():
+    """No source file is longer than 300 lines."""
+    assert {str(path): count for path in SOURCES if (count := len(path.read_text().splitlines())) > 300} == {}

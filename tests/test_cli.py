@@ -1,0 +1,227 @@
+"""The command line: verbs, exit codes, what goes to stdout and stderr."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stsb_batch.models.registry import promote
+from tests.conftest import make_pairs
+from tests.models.test_registry import add
+
+VERBS = [
+    ["score"],
+    ["pair"],
+    ["evaluate"],
+    ["refresh"],
+    ["report"],
+    ["nightly"],
+    ["demo"],
+    ["models", "list"],
+    ["models", "show"],
+    ["models", "promote"],
+    ["models", "rollback"],
+]
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    """Run the command line in a fresh process, as a user does."""
+    plain = {"STSB_BATCH_ENGINE": "torch", "STSB_BATCH_PRECISION": "fp32"}
+    return subprocess.run(
+        [sys.executable, "-m", "stsb_batch.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | plain | environment,
+        check=False,
+    )
+
+
+@pytest.fixture
+def champion(bert: Path, settings) -> Path:
+    """Make the small BERT the champion."""
+    promote(settings.home, add(settings.home, bert), "test")
+    return bert
+
+
+def test_score_report_and_rerun(champion: Path, pairs_file: Path):
+    """score prints a summary and leaves two files; report shows it again; a second run says that nothing is to do."""
+    first = run("score", pairs_file)
+    assert first.returncode == 0, first.stderr
+    assert "in.scored.parquet" in first.stdout
+    assert "Pearson" in first.stdout
+    assert pl.read_parquet(pairs_file.with_name("in.scored.parquet"))["score"].null_count() == 0
+    for place in (pairs_file, pairs_file.with_name("in.scored.parquet"), pairs_file.with_name("in.scored.report.parquet")):
+        assert "Pearson" in run("report", place).stdout
+    assert "Nothing to do" in run("score", pairs_file).stdout
+
+
+def test_json_is_the_only_thing_on_stdout(champion: Path, pairs_file: Path):
+    """--json prints one JSON document, people's lines go to stderr."""
+    scored = json.loads(run("score", pairs_file, "--json").stdout)
+    assert (scored["rows"], scored["rows_without_score"]) == (500, 0)
+    assert {"mse", "pearson"} <= set(scored["metrics"])
+    assert json.loads(run("pair", "a", "b", "--json").stdout)["model"] == "sts@1"
+    assert json.loads(run("models", "list", "--json").stdout)[0]["champion"] is True
+    assert {row["metric"] for row in json.loads(run("report", pairs_file, "--json").stdout)} >= {"rows", "mse"}
+    assert len(json.loads(run("evaluate", pairs_file, "--json").stdout)) == 5
+
+
+def test_dry_run_writes_nothing(champion: Path, pairs_file: Path):
+    """--dry-run shows shards, rows, model and engine, and leaves no file."""
+    before = sorted(pairs_file.parent.iterdir())
+    shown = run("score", pairs_file, "--dry-run").stdout
+    assert "500 rows in 1 shards" in shown
+    assert "sts@1" in shown
+    assert "torch fp32 on cpu" in shown
+    assert sorted(pairs_file.parent.iterdir()) == before
+
+
+def test_pair_prints_a_number_equal_to_the_file_s_score(champion: Path, tmp_path: Path):
+    """A pair scored alone has the score it has in a file."""
+    make_pairs(1).write_parquet(tmp_path / "one.parquet")
+    run("score", tmp_path / "one.parquet")
+    row = pl.read_parquet(tmp_path / "one.scored.parquet").row(0, named=True)
+    assert float(run("pair", row["sentence1"], row["sentence2"]).stdout) == pytest.approx(row["score"], abs=1e-3)
+
+
+def test_models_verbs(champion: Path, settings):
+    """list, show, promote and rollback act on the registry."""
+    add(settings.home, champion, mark=" ")
+    assert "sts@2" in run("models", "list").stdout
+    assert run("models", "promote", "sts@2").stdout == "champion is sts@2\n"
+    assert run("models", "rollback").stdout == "champion is sts@1\n"
+
+
+def test_refresh_trains_and_shows(bert: Path, tmp_path: Path):
+    """refresh prints the metrics table and the gate's checks; show has the card."""
+    make_pairs(60).write_parquet(tmp_path / "l.parquet")
+    done = run("refresh", "--labels", tmp_path / "l.parquet", "--base-model", bert, "--floor", "-1")
+    assert done.returncode == 0, done.stderr
+    assert "gate: passed" in done.stdout
+    shown = run("models", "show")
+    assert "l.parquet" in shown.stdout, shown.stderr
+    assert "Spearman" in shown.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_has_help_with_an_example(verb: list[str]):
+    """--help of each verb says what it does and shows an example."""
+    shown = run(*verb, "--help")
+    assert shown.returncode == 0
+    assert f"Example: stsb-batch {' '.join(verb)}" in shown.stdout
+
+
+def test_help_lists_the_exit_codes():
+    """The exit codes stand in --help."""
+    shown = " ".join(run("--help").stdout.split())
+    assert all(f"{code} " in shown for code in (10, 13, 20, 64, 65, 66, 69, 70, 73, 74, 75, 77, 78))
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments", "message"),
+    [
+        (64, ["score"], "Missing argument"),
+        (64, ["score", "IN", "--wrong"], "No such option"),
+        (64, ["score", "IN", "-o", "IN"], "the output is the input"),
+        (64, ["refresh", "--labels", "IN", "--recipe", "other"], "no such recipe"),
+        (
+            65,
+            ["score", "IN", "--left", "a"],
+            "has no column 'a' (found: id, sentence1, sentence2, label). Name it with --left",
+        ),
+        (65, ["evaluate", "IN", "--label", "id"], "labels outside 0-5"),
+        (66, ["score", "nowhere.parquet"], "no such file or folder"),
+        (66, ["report", "nowhere"], "no report there"),
+        (66, ["score", "IN", "--model", "sts@9"], "no such model version"),
+        (69, ["score", "IN", "--precision", "fp16"], "needs a CUDA device"),
+        (78, ["score", "IN", "--engine", "onnx"], "Engines: auto, torch, openvino"),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_a_code(champion: Path, pairs_file: Path, code: int, arguments: list, message: str):
+    """Wrong commands and bad input end with the code of the contract and a line that names cause and remedy."""
+    done = run(*[pairs_file if argument == "IN" else argument for argument in arguments])
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_no_champion_names_two_commands(pairs_file: Path):
+    """Without a champion, score says which two commands help (66)."""
+    done = run("score", pairs_file)
+    assert done.returncode == 66
+    assert "`stsb-batch refresh " in done.stderr
+    assert "`stsb-batch demo`" in done.stderr
+
+
+def test_many_rows_without_a_score_are_10(champion: Path, tmp_path: Path):
+    """Above the warn limit the run is done, with exit code 10."""
+    pl.DataFrame({"sentence1": ["a", None], "sentence2": ["b", "c"]}).write_parquet(tmp_path / "in.parquet")
+    assert run("score", tmp_path / "in.parquet").returncode == 10
+    assert run("score", tmp_path / "in.parquet", "--warn-bad-rows", "0.5").returncode == 0
+
+
+def test_refused_gate_is_13(bert: Path, tmp_path: Path):
+    """A candidate below the floor ends with 13, and there is still no champion."""
+    make_pairs(60).write_parquet(tmp_path / "l.parquet")
+    done = run("refresh", "--labels", tmp_path / "l.parquet", "--base-model", bert, "--floor", "0.999")
+    assert done.returncode == 13, done.stderr
+    assert "FAIL Pearson" in done.stdout
+    assert run("models", "promote", "sts@1").returncode == 13
+
+
+def test_changed_model_is_20(champion: Path, pairs_file: Path, settings):
+    """A champion whose files changed after registration is refused with 20."""
+    config = settings.home / "models/sts/1/config.json"
+    config.write_text(config.read_text() + " ")
+    done = run("score", pairs_file)
+    assert done.returncode == 20
+    assert "changed after registration" in done.stderr
+
+
+def test_output_of_another_plan_is_73(champion: Path, pairs_file: Path):
+    """Existing output of another plan is not touched; --overwrite replaces it."""
+    run("score", pairs_file)
+    assert run("score", pairs_file, "--max-length", "16").returncode == 73
+    assert run("score", pairs_file, "--max-length", "16", "--overwrite").returncode == 0
+
+
+def test_output_that_cannot_be_made_is_told(champion: Path, pairs_file: Path):
+    """A file where the output folder should be is 73."""
+    assert run("score", pairs_file, "-o", f"{pairs_file}/x").returncode in {73, 74}
+    (pairs_file.parent / "taken").touch()
+    assert run("score", pairs_file, "-o", pairs_file.parent / "taken").returncode == 73
+
+
+def test_wrong_setting_is_78(pairs_file: Path):
+    """A setting that makes no sense is named with its variable."""
+    done = run("score", pairs_file, STSB_BATCH_MAX_TOKENS="many")
+    assert done.returncode == 78
+    assert "STSB_BATCH_MAX_TOKENS='many'" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_soon_and_the_rerun_ends_well(champion: Path, tmp_path: Path, number: int, code: int):
+    """Ctrl-C and SIGTERM end a run within 10 s and leave nothing half-done; the same command then finishes."""
+    for part in range(4):
+        make_pairs(6_000, seed=part).write_parquet(tmp_path / f"in/{part}.parquet", mkdir=True)
+    command = [sys.executable, "-m", "stsb_batch.cli", "score", tmp_path / "in", "--engine", "torch", "--precision", "fp32"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "in.scored").glob("0.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        said = process.communicate(timeout=30)[1]
+    assert process.returncode == code, said
+    assert time.monotonic() - began < 10
+    assert not list((tmp_path / "in.scored").rglob("*.inprogress"))
+    assert not (tmp_path / "in.scored/_SUCCESS").exists()
+    assert run("score", tmp_path / "in").returncode == 0
+    assert (tmp_path / "in.scored/_SUCCESS").exists()
