@@ -1,5 +1,7 @@
 """Refresh the model: train, gate, promote; nothing is trained twice from the same labels, base and recipe."""
 
+from pathlib import Path
+
 from prefect import flow, task
 from prefect.runtime import flow_run
 
@@ -23,7 +25,7 @@ def train(plan: refresh.RefreshPlan) -> str:
 @task(task_run_name="gate against the champion", persist_result=False)
 def gate(plan: refresh.RefreshPlan, candidate: str) -> refresh.RefreshOutcome:
     """Measure and register the candidate, and hold it against the champion."""
-    return refresh.judge_candidate(plan, refresh.Path(candidate))
+    return refresh.judge_candidate(plan, Path(candidate))
 
 
 @task(task_run_name="promote {version.reference}", persist_result=False)
@@ -48,7 +50,7 @@ def refresh_flow(
     outcome = refresh.find_done(plan)
     if outcome is None:
         outcome = gate(plan, train(plan))
-        if outcome.decision.passed:
-            promote(plan, outcome.version)
+    if refresh.awaits_promotion(plan.request.settings.home, outcome):
+        promote(plan, outcome.version)
     publish_refresh(outcome)
     return {"model": outcome.version.reference, "passed": outcome.decision.passed, "trained": outcome.trained}

@@ -13,8 +13,8 @@ import typer
 from stsb_batch import __version__
 from stsb_batch.errors import StsbBatchError, storage_error
 
-EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 13 gate refused, champion kept · 20 model integrity ·
-64 usage · 65 bad data, nothing committed · 66 nothing to read · 69 device, hub or server missing · 70 bug ·
+EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 13 gate refused, champion kept · 20 model integrity
+· 64 usage · 65 bad data, nothing committed · 66 nothing to read · 69 device, hub or server missing · 70 bug ·
 73 cannot create output · 74 I/O error or disk full · 75 output in use, try later · 77 permission · 78 configuration ·
 130/143 stopped by a signal: run the same command again to go on."""
 

@@ -14,7 +14,8 @@ from stsb_batch.settings import Settings, load_settings
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert
 
 STSB = Path(__file__).parents[2] / "shared/data/stsb"
-WORDS = "red blue steel pump ticket login city river station invoice kettle cable night train court price guitar dog".split()
+WORDS = ["red", "blue", "steel", "pump", "ticket", "login", "city", "river", "station"]
+WORDS += ["invoice", "kettle", "cable", "night", "train", "court", "price", "guitar", "dog"]
 
 
 @pytest.fixture(autouse=True)

@@ -136,6 +136,17 @@ def _decide(plan: RefreshPlan, checkpoint: Checkpoint, champion: registry.Versio
     )
 
 
+def awaits_promotion(home: Path, outcome: RefreshOutcome) -> bool:
+    """Say whether a version passed against the present champion and has never been champion itself.
+
+    True after a dry run or a crash before the promotion; false for a version that somebody rolled back.
+    """
+    moves = registry.champions(home)
+    has_been_champion = any(move["model"] == outcome.version.reference for move in moves["log"])
+    present = moves["stack"][-1] if moves["stack"] else None
+    return outcome.decision.passed and not has_been_champion and outcome.version.card["parent"] == present
+
+
 def library_versions() -> dict[str, str]:
     names = ("stsb-batch", "torch", "transformers", "tokenizers", "datasets")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
@@ -148,6 +159,6 @@ def refresh(request: RefreshRequest, *, progress: Callable | None = None, dry_ru
     """
     plan = plan_refresh(request)
     outcome = find_done(plan) or judge_candidate(plan, train_candidate(plan, progress))
-    if outcome.trained and outcome.decision.passed and not dry_run:
+    if not dry_run and awaits_promotion(request.settings.home, outcome):
         registry.promote(request.settings.home, outcome.version, "passed the gate")
     return outcome

@@ -10,7 +10,9 @@ from stsb_batch.jobs import refresh as job
 from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.jobs.scorer import score_pair
 from stsb_batch.models import registry
+from stsb_batch.refresh.gate import GateDecision
 from tests.conftest import make_pairs
+from tests.models.test_registry import PASSED, add
 
 
 @pytest.fixture
@@ -54,9 +56,25 @@ def test_refused_candidate_leaves_the_champion(request_: RefreshRequest, setting
 
 
 def test_dry_run_moves_no_pointer(request_: RefreshRequest, settings):
-    """A dry run registers and judges, and promotes nothing."""
+    """A dry run registers and judges, and promotes nothing; the real run then promotes what it made."""
     assert refresh(request_, dry_run=True).decision.passed
     assert registry.champions(settings.home)["stack"] == []
+    assert not refresh(request_).trained
+    assert registry.champions(settings.home)["stack"] == ["sts@1"]
+
+
+def test_rolled_back_version_does_not_come_back_by_itself(request_: RefreshRequest, bert: Path, settings):
+    """A version that was rolled back is not promoted again by the next refresh from the same labels."""
+    first = add(settings.home, bert)
+    registry.promote(settings.home, first, "test")
+    made = job.judge_candidate(job.plan_refresh(request_), job.train_candidate(job.plan_refresh(request_)))
+    version = replace(made.version, card=made.version.card | {"gate": PASSED})
+    registry.promote(settings.home, version, "test")
+    registry.rollback(settings.home)
+    outcome = replace(made, decision=GateDecision(**PASSED))
+    assert not job.awaits_promotion(settings.home, outcome)
+    assert not refresh(request_).trained
+    assert registry.champions(settings.home)["stack"] == ["sts@1"]
 
 
 def test_disk_full_while_registering_leaves_champion_and_no_candidate(request_: RefreshRequest, settings, monkeypatch):

@@ -8,7 +8,8 @@ from stsb_batch.pairs.schema import STATUSES
 from stsb_batch.scoring.texts import CHARACTERS_PER_TOKEN, distinct_pairs
 
 
-def statuses(left: list, right: list, kind: pa.DataType = pa.string()) -> list[str]:
+def statuses(left: list, right: list, kind: pa.DataType | None = None) -> list[str]:
+    kind = kind or pa.string()
     found = distinct_pairs(pa.array(left, kind), pa.array(right, kind), max_length=8)
     return [STATUSES[code] for code in found.statuses]
 
