@@ -74,7 +74,8 @@ def _last_night(kind: str, texts: list[str], number: int) -> pl.DataFrame:
         right.append(texts[choice[b]])
     left[17], right[101], left[230], right[333] = None, None, "", "   "
     if number == 0:
-        left[444] = " ".join(rng.choice(texts) for _ in range(LONG_TEXT_WORDS // 8))
+        words = " ".join(texts).split()
+        left[444] = " ".join(words[place % len(words)] for place in range(LONG_TEXT_WORDS))
     return pl.DataFrame(
         {
             "pair_id": [f"{kind}-{row:05d}" for row in range(PAIRS_PER_KIND)],

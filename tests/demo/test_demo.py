@@ -1,0 +1,67 @@
+"""The starter set and the demo made from it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, lay_out, starter_set
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.pairs.source import find_files, inspect_files
+from stsb_batch.refresh.labels import load_labels
+
+
+def test_starter_set_is_large_varied_and_on_the_scale():
+    """At least 500 pairs of six kinds, labels spread over 0 to 5, no pair twice, no blank text."""
+    starter = starter_set()
+    assert starter.height >= 500
+    assert set(starter["kind"]) == {"caption", "headline", "name", "product", "question", "ticket"}
+    bands = starter.group_by(pl.col("label").round().alias("band")).len()
+    assert set(bands["band"]) == {0, 1, 2, 3, 4, 5}
+    assert bands["len"].min() >= 0.1 * starter.height
+    assert not starter.select("sentence1", "sentence2").is_duplicated().any()
+    assert starter["sentence1"].str.strip_chars().str.len_chars().min() > 0
+    assert starter["sentence2"].str.strip_chars().str.len_chars().min() > 0
+
+
+def test_held_out_texts_are_in_no_other_split():
+    """No text of a split occurs in another split, on either side."""
+    texts = starter_set().unpivot(["sentence1", "sentence2"], index="split").unique(["split", "value"])
+    assert not texts["value"].is_duplicated().any()
+    assert starter_set().filter(pl.col("split") == "test").height >= 100
+
+
+def test_warehouse_is_laid_out_once_with_blemishes(tmp_path: Path):
+    """Labels can be trained on, pairs planned; nulls, blanks and a very long text are there; nothing is rewritten."""
+    warehouse = lay_out(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert lay_out(tmp_path) == warehouse
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
+    assert load_labels(str(warehouse.labels), Columns()).leaked == 0
+    sources = inspect_files(find_files(str(warehouse.pairs)), Columns())
+    assert len(sources) == 6
+    pairs = pl.concat([pl.read_parquet(source.path, hive_partitioning=False) for source in sources])
+    assert pairs.height == sum(source.rows for source in sources) == 4_800
+    assert pairs["sentence1"].null_count() == pairs["sentence2"].null_count() == 6
+    assert (pairs["sentence2"].str.strip_chars() == "").sum() == 6
+    assert pairs["sentence1"].str.split(" ").list.len().max() == LONG_TEXT_WORDS
+    assert "label" not in pairs.columns
+
+
+@pytest.mark.slow
+def test_demo_runs_and_runs_again(tmp_path: Path):
+    """The demo ends with scores, metrics and three commands that work; a second run does nothing again."""
+    command = [sys.executable, "-m", "stsb_batch.cli", "demo"]
+    first = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert (tmp_path / "stsb-demo/pairs.scored/_SUCCESS").exists()
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "Nothing was trained" in again.stdout
+    assert "Nothing to do" in again.stdout
+    commands = re.findall(r"STSB_BATCH_HOME=\S+ stsb-batch (.*)", first.stdout)
+    assert len(commands) == 3
+    for line in commands:
+        shell = f"STSB_BATCH_HOME=stsb-demo/home {sys.executable} -m stsb_batch.cli {line}"
+        subprocess.run(shell, shell=True, cwd=tmp_path, check=True, capture_output=True)  # noqa: S602
