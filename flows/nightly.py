@@ -9,15 +9,14 @@ from prefect.states import Completed, State
 
 from flows.refresh import refresh_flow
 from flows.score import score_flow
-from stsb_batch.errors import StsbBatchError
+from stsb_batch.jobs.finish import MANY_BAD_ROWS
 
 
 def nightly_run_name() -> str:
-    given = flow_run.parameters
-    return f"night {given['night'] or dt.date.today()} with {given['recipe']} refresh"
+    return f"night {flow_run.parameters['night'] or dt.date.today()}"
 
 
-@flow(name="nightly", flow_run_name=nightly_run_name, validate_parameters=False, persist_result=False)
+@flow(name="nightly", flow_run_name=nightly_run_name, persist_result=False)
 def run_night(
     location: str,
     output: str,
@@ -38,13 +37,15 @@ def run_night(
     night = night or dt.date.today().isoformat()
     note = ""
     if labels:
-        try:
-            refreshed = refresh_flow(labels, base_model, recipe, left=left, right=right, label=label)
-            note = "" if refreshed["passed"] else ", gate refused the new model"
-        except StsbBatchError as error:
-            logger.error("refresh failed, the champion stays: %s", error)
+        state = refresh_flow(labels, base_model, recipe, left=left, right=right, label=label, return_state=True)
+        if not state.is_completed():
+            logger.error("refresh failed, the champion stays: %s", state.message)
             note = ", refresh failed"
+        elif not state.result()["passed"]:
+            note = ", gate refused the new model"
     scored = score_flow(location.replace("{night}", night), str(Path(output) / night), left=left, right=right, label=label)
+    if scored["exit_code"] == MANY_BAD_ROWS:
+        note += ", many rows without a score"
     message = f"{scored['rows']:,} rows scored into {scored['output']}{note}"
     logger.info(message)
     return Completed(name=f"Completed{note}", message=message)

@@ -34,7 +34,7 @@ def promote(plan: refresh.RefreshPlan, version: registry.Version) -> None:
     registry.promote(plan.request.settings.home, version, "passed the gate")
 
 
-@flow(name="refresh", flow_run_name=refresh_run_name, validate_parameters=False, persist_result=False)
+@flow(name="refresh", flow_run_name=refresh_run_name, persist_result=False)
 def refresh_flow(
     labels: str,
     base_model: str = "distilbert-base-uncased",

@@ -9,7 +9,9 @@ from prefect.utilities.annotations import unmapped
 from flows.artifacts import publish_scores
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
+from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.schema import Columns
+from stsb_batch.settings import load_settings
 
 
 def is_worth_retrying(_task, _run, state) -> bool:
@@ -19,7 +21,7 @@ def is_worth_retrying(_task, _run, state) -> bool:
 
 def score_run_name() -> str:
     given = flow_run.parameters
-    return f"score {given['location']} with {given['model']}"
+    return f"score {given['location']} with {model_name(load_settings().home, given['model'])}"
 
 
 @task(
@@ -46,7 +48,6 @@ def finish_job(job: plan.ScorePlan, scored: dict) -> finish.ScoreOutcome:
     name="score",
     flow_run_name=score_run_name,
     task_runner=ThreadPoolTaskRunner(max_workers=1),
-    validate_parameters=False,
     persist_result=False,
 )
 def score_flow(
@@ -58,11 +59,16 @@ def score_flow(
     label: str | None = None,
     model: str = "champion",
 ) -> dict:
-    """Score everything at `location` and return where the files are and how many rows there were."""
+    """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
     job = plan.plan_score(plan.ScoreRequest(location, output, Columns(left, right, label), model))
     with score.open_job(job) as pending:
         futures: list[PrefectFuture] = score_shard.map(unmapped(job), pending)
         scored = {shard.output: future.result() for shard, future in zip(pending, futures, strict=True)}
         outcome = finish_job(job, scored)
     publish_scores(outcome, job)
-    return {"output": str(outcome.target.name), "rows": outcome.rows, "rows_without_score": outcome.bad_rows}
+    return {
+        "output": str(outcome.target.name),
+        "rows": outcome.rows,
+        "rows_without_score": outcome.bad_rows,
+        "exit_code": outcome.exit_code(),
+    }

@@ -17,6 +17,9 @@ from stsb_batch.pairs.schema import CONTRACT_VERSION, LABEL_RANGE, find_label, o
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import RunFacts, build_report, write_report
 
+WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
+MANY_BAD_ROWS = 10
+
 
 @dataclass(frozen=True)
 class ScoreOutcome:
@@ -30,9 +33,9 @@ class ScoreOutcome:
     bad_rows: int
     seconds: float
 
-    def exit_code(self, warn_bad_rows: float) -> int:
+    def exit_code(self, warn_bad_rows: float = WARN_BAD_ROWS) -> int:
         """Return 10 when the share of rows without a score is above the warn limit, else 0."""
-        return 10 if self.bad_rows > warn_bad_rows * self.rows else 0
+        return MANY_BAD_ROWS if self.bad_rows > warn_bad_rows * self.rows else 0
 
 
 def finish_job(plan: ScorePlan, scored: dict[Path, dict]) -> ScoreOutcome:

@@ -133,6 +133,11 @@ def champions(home: Path) -> dict:
         ) from None
 
 
+def model_name(home: Path, reference: str) -> str:
+    """Return what to call a model reference: the version behind `champion`, anything else as it is."""
+    return (champions(home)["stack"] or [reference])[-1] if reference == "champion" else reference
+
+
 def promote(home: Path, version: Version, reason: str) -> None:
     """Make a version the champion. Only one whose gate passed, with exactly the digest that passed, is accepted."""
     if not version.card.get("gate", {}).get("passed"):

@@ -54,9 +54,9 @@ def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine
     monkeypatch.setenv("STSB_BATCH_SHARD_ROWS", "100")
     make_pairs(200).write_parquet(tmp_path / "in/part.parquet", row_group_size=100, mkdir=True)
     done = score_flow(str(tmp_path / "in"), str(tmp_path / "out"))
-    assert done == {"output": str(tmp_path / "out"), "rows": 200, "rows_without_score": 0}
+    assert done == {"output": str(tmp_path / "out"), "rows": 200, "rows_without_score": 0, "exit_code": 0}
     assert (tmp_path / "out/_SUCCESS").exists()
-    assert any(run.name == f"score {tmp_path}/in with champion" for run in read("flow_runs"))
+    assert any(run.name == f"score {tmp_path}/in with sts@1" for run in read("flow_runs"))
     names = {run.name for run in read("task_runs")}
     assert {f"score part-0000{n}-of-00002.parquet (100 rows)" for n in (1, 2)} | {"commit and report"} <= names
     shown = {artifact.key: artifact for artifact in read("artifacts")}
