@@ -36,9 +36,9 @@ RECIPES = {
         # For few labels on a sentence encoder: three epochs on a thousand pairs would end inside the reference's warm-up.
         Recipe(
             "silver",
-            gold=Stage(epochs=6, batch_size=16, warmup_steps=20, length_grouped=True),
+            gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True),
             silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True),
-            silver_factor=10.0,
+            silver_factor=7.0,
         ),
     )
 }
