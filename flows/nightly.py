@@ -44,6 +44,8 @@ def run_night(
         elif not state.result()["passed"]:
             note = ", gate refused the new model"
     scored = score_flow(location.replace("{night}", night), str(Path(output) / night), left=left, right=right, label=label)
+    if scored["files_left_out"]:
+        note += ", files left out"
     if scored["exit_code"] == MANY_BAD_ROWS:
         note += ", many rows without a score"
     message = f"{scored['rows']:,} rows scored into {scored['output']}{note}"

@@ -11,6 +11,7 @@ from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.schema import Columns
+from stsb_batch.pairs.source import BadFile
 from stsb_batch.settings import load_settings
 
 
@@ -32,9 +33,9 @@ def score_run_name() -> str:
     retry_condition_fn=is_worth_retrying,
     persist_result=False,
 )
-def score_shard(job: plan.ScorePlan, shard: plan.Shard) -> dict:
-    """Score one shard and commit its file."""
-    return score.score_shard(job, shard)
+def score_shard(job: plan.ScorePlan, shard: plan.Shard) -> dict | BadFile:
+    """Score one shard and commit its file; a file that turns out bad is left out."""
+    return score.score_or_reject(job, shard)
 
 
 @task(task_run_name="commit and report", persist_result=False)
@@ -70,5 +71,6 @@ def score_flow(
         "output": str(outcome.target.name),
         "rows": outcome.rows,
         "rows_without_score": outcome.bad_rows,
+        "files_left_out": len(outcome.bad_files),
         "exit_code": outcome.exit_code(),
     }

@@ -1,6 +1,7 @@
 """The command line. A verb parses, calls one function and prints; heavy imports wait until a verb needs them."""
 
 import json
+import os
 import signal
 import sys
 import traceback
@@ -11,12 +12,15 @@ from typing import Annotated
 import typer
 
 from stsb_batch import __version__
-from stsb_batch.errors import StsbBatchError, storage_error
+from stsb_batch.cli_models import AsJson, models, settings_with
+from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
 
-EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 13 gate refused, champion kept · 20 model integrity
-· 64 usage · 65 bad data, nothing committed · 66 nothing to read · 69 device, hub or server missing · 70 bug ·
-73 cannot create output · 74 I/O error or disk full · 75 output in use, try later · 77 permission · 78 configuration ·
-130/143 stopped by a signal: run the same command again to go on."""
+EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
+13 gate refused, champion kept · 20 model integrity · 64 usage · 65 bad data, nothing committed · 66 nothing to read ·
+69 device, hub or server missing · 70 bug · 73 cannot create output · 74 I/O error or disk full · 75 output in use or no
+progress, try later · 77 permission · 78 configuration · 130/143 stopped by a signal: run the same command again to go on."""
+
+MAX_RESTARTS = 2  # fresh processes after a lost device
 
 app = typer.Typer(
     help="Score sentence pairs in Parquet with a cross-encoder you tune yourself.",
@@ -26,23 +30,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-models = typer.Typer(help="The registry: versions, champion, rollback.", no_args_is_help=True)
 app.add_typer(models, name="models")
 
 Left = Annotated[str, typer.Option("--left", help="column with the first text")]
 Right = Annotated[str, typer.Option("--right", help="column with the second text")]
 Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
 Model = Annotated[str, typer.Option("--model", help="champion, name@number, a folder, or a hub id@revision")]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 Engine = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino")]
 Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
-
-
-def settings_with(**changes):
-    """Load the settings and put the options that were given on top."""
-    from stsb_batch.settings import load_settings
-
-    return load_settings().model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 
 @app.command(epilog="Example: stsb-batch score in.parquet --left title_a --right title_b")
@@ -62,6 +57,15 @@ def score(
     warn_bad_rows: Annotated[
         float, typer.Option(help="share of rows without a score above which the exit code is 10")
     ] = 0.01,
+    on_bad_row: Annotated[str, typer.Option(help="keep (null score), quarantine (to a side file) or fail")] = "keep",
+    on_bad_file: Annotated[str, typer.Option(help="in a folder: quarantine (leave it out) or fail")] = "quarantine",
+    max_bad_rows: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="share of rows without a score above which the run fails; one is allowed, unless 0"),
+    ] = 0.05,
+    max_bad_files: Annotated[
+        float, typer.Option(min=0, max=1, help="share of bad files above which the run fails; one is allowed, unless 0")
+    ] = 0.01,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace output of another plan")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, score nothing")] = False,
     as_json: AsJson = False,
@@ -79,10 +83,14 @@ def score(
         columns=Columns(left, right, label, tuple(keep) if keep else None, score_column),
         model=model,
         overwrite=overwrite,
+        on_bad_row=on_bad_row,
+        on_bad_file=on_bad_file,
+        max_bad_rows=max_bad_rows,
+        max_bad_files=max_bad_files,
         settings=settings_with(engine=engine, precision=precision, max_tokens=max_tokens, max_length=max_length),
     )
     if dry_run:
-        show_plan(plan_score(request), as_json=as_json)
+        show_plan(plan_score(request, probe_rows=False), as_json=as_json)
         return
     with row_progress() as (begin, advance):
         outcome = score_dataset(request, on_plan=lambda _, rows: begin(rows), progress=advance)
@@ -161,6 +169,21 @@ def report(
     show_report(location, as_json=as_json)
 
 
+@app.command(epilog="Example: stsb-batch verify night.scored/")
+def verify(
+    location: Annotated[Path, typer.Argument(metavar="OUT", help="an output folder or a scored file")],
+    sample: Annotated[int, typer.Option(min=0, help="rows to score again with the recorded model")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Check a run's output: manifest, hashes, page checksums, rows, and a sample scored again."""
+    from stsb_batch.jobs.verify import verify_output
+    from stsb_batch.views import show_verification
+
+    found = verify_output(location, sample=sample, settings=settings_with())
+    show_verification(found, as_json=as_json)
+    raise typer.Exit(65 if found.problems else 0)
+
+
 @app.command(epilog="Example: stsb-batch nightly warehouse/pairs -o warehouse/scores --labels warehouse/labels.parquet")
 def nightly(
     location: Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")],
@@ -199,51 +222,6 @@ def demo(
     run_demo(folder)
 
 
-@models.command("list", epilog="Example: stsb-batch models list")
-def models_list(as_json: AsJson = False) -> None:
-    """List all versions; the champion is marked."""
-    from stsb_batch.models.registry import champions, list_versions
-    from stsb_batch.views import show_versions
-
-    home = settings_with().home
-    show_versions(list_versions(home), champions(home)["stack"], as_json=as_json)
-
-
-@models.command("show", epilog="Example: stsb-batch models show champion")
-def models_show(
-    reference: Annotated[str, typer.Argument(help="champion or name@number")] = "champion", as_json: AsJson = False
-) -> None:
-    """Show a version's card, metrics and history."""
-    from stsb_batch.models.registry import champions, find_version, verified
-    from stsb_batch.views import show_version
-
-    home = settings_with().home
-    version = find_version(home, reference)
-    verified(version)
-    show_version(version, champions(home)["log"], as_json=as_json)
-
-
-@models.command("promote", epilog="Example: stsb-batch models promote sts@3 --reason 'new labels'")
-def models_promote(
-    reference: str, reason: Annotated[str, typer.Option("--reason", help="kept in the log")] = "by hand"
-) -> None:
-    """Make a version that passed its gate the champion."""
-    from stsb_batch.models.registry import find_version, promote
-
-    home = settings_with().home
-    version = find_version(home, reference)
-    promote(home, version, reason)
-    typer.echo(f"champion is {version.reference}")
-
-
-@models.command("rollback", epilog="Example: stsb-batch models rollback")
-def models_rollback() -> None:
-    """Make the champion before the present one champion again."""
-    from stsb_batch.models.registry import rollback
-
-    typer.echo(f"champion is {rollback(settings_with().home).reference}")
-
-
 def _stop(number: int, _frame) -> None:
     raise SystemExit(128 + number)
 
@@ -257,6 +235,9 @@ def main() -> None:
         app(prog_name="stsb-batch")
     except SystemExit as stop:
         code = 64 if stop.code == 2 else stop.code  # typer exits with 2 on a wrong command line
+    except DeviceLostError as error:
+        _start_again(error)
+        code = _tell(error)
     except StsbBatchError as error:
         code = _tell(error)
     except OSError as error:
@@ -268,6 +249,15 @@ def main() -> None:
     if code in {128 + signal.SIGINT, 128 + signal.SIGTERM}:
         print("Stopped. Run the same command again to go on where it was.", file=sys.stderr)
     sys.exit(code)
+
+
+def _start_again(error: DeviceLostError) -> None:
+    """Replace this process by a fresh one, which goes on at the first shard that is not committed; at most twice."""
+    restarts = int(os.environ.get("STSB_BATCH_RESTARTS", "0"))
+    if restarts < MAX_RESTARTS:
+        print(f"{error} Starting again ({restarts + 1} of {MAX_RESTARTS}).", file=sys.stderr, flush=True)
+        os.environ["STSB_BATCH_RESTARTS"] = str(restarts + 1)
+        os.execv(sys.executable, [sys.executable, "-m", "stsb_batch.cli", *sys.argv[1:]])  # noqa: S606 - our own command
 
 
 def _tell(error: StsbBatchError) -> int:

@@ -5,8 +5,10 @@ StsbBatchError                      70  bug (nothing below fits)
 ├── ModelIntegrityError             20  weights, config or tokeniser are not what was recorded, or not safe to load
 ├── UsageError                      64  the command contradicts itself or the data
 ├── BadDataError                    65  input cannot be used; nothing was committed
+│   └── BadFileError                65  one file cannot be used, for one of the file reasons (77 where permission is missing)
 ├── NothingToReadError              66  file, folder, model or version does not exist
 ├── UnavailableError                69  device, hub or server missing
+│   └── DeviceLostError             69  the device answers no more; a fresh process may help
 ├── CannotCreateError               73  output exists from another plan, or cannot be made
 ├── StorageError                    74  I/O error, disk full
 ├── BusyError                       75  somebody else holds the output; try again later
@@ -16,7 +18,19 @@ Codes follow sysexits.h where it has one. 0 is done; 130, 137 and 143 are signal
 """
 
 import errno
+import unicodedata
 from pathlib import Path
+
+FILE_REASONS = (
+    "NOT_PARQUET",
+    "CORRUPT_FILE",
+    "ENCRYPTED",
+    "SCHEMA",
+    "UNSUPPORTED",
+    "RESOURCE_LIMIT",
+    "INPUT_CHANGED",
+    "IO",
+)
 
 
 class StsbBatchError(Exception):
@@ -41,12 +55,25 @@ class BadDataError(StsbBatchError):
     exit_code = 65
 
 
+class BadFileError(BadDataError):
+    """A file that is left out of a run, or ends it; `reason` is one of `FILE_REASONS`."""
+
+    def __init__(self, reason: str, message: str, *, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.exit_code = exit_code or self.exit_code
+
+
 class NothingToReadError(StsbBatchError):
     exit_code = 66
 
 
 class UnavailableError(StsbBatchError):
     exit_code = 69
+
+
+class DeviceLostError(UnavailableError):
+    pass
 
 
 class CannotCreateError(StsbBatchError):
@@ -79,3 +106,8 @@ def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchErro
     if error.errno == errno.EROFS:
         return CannotCreateError(f"{path}: the file system is read-only. Choose another place with -o.")
     return StorageError(f"{path}: {reason} while {doing}. Run the same command again once the storage is well.")
+
+
+def shown(name: object) -> str:
+    """Return a name as it may be shown: control, format and undecodable characters are escaped."""
+    return "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in str(name))

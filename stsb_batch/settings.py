@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     max_tokens: int = Field(4096, ge=16, description="padded tokens in one batch: the dial for speed and memory")
     max_length: int = Field(512, ge=8, description="tokens of one pair; longer pairs are cut, never above the model's limit")
     shard_rows: int = Field(1_000_000, ge=1, description="rows after which a file is cut into a further shard")
+    stall_seconds: float = Field(300.0, gt=0, description="seconds without progress after which a run ends with 75")
     hub_timeout: float = Field(10.0, gt=0, le=30, description="seconds to wait for the model hub's first answer")
 
 

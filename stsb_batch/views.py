@@ -1,6 +1,7 @@
 """What a verb prints at its end: a summary for people on the terminal, or JSON for machines."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -11,8 +12,10 @@ from stsb_batch.errors import BadDataError, NothingToReadError
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
+from stsb_batch.jobs.verify import Verification
 from stsb_batch.models.registry import Version
 from stsb_batch.pairs.sink import choose_target
+from stsb_batch.pairs.source import BadFile
 from stsb_batch.refresh.gate import GateDecision
 from stsb_batch.report.people import metrics_table, report_view
 from stsb_batch.report.table import SCHEMA, metrics_of
@@ -46,6 +49,7 @@ def show_plan(plan: ScorePlan, *, as_json: bool) -> None:
         "engine": str(plan.choice),
         "max_length": plan.max_length,
         "output": str(plan.target.name),
+        "files_left_out": [bad.to_json() for bad in plan.bad_files],
     }
     if as_json:
         _print_json(facts | {"plan": shards})
@@ -59,6 +63,7 @@ def show_plan(plan: ScorePlan, *, as_json: bool) -> None:
     out.print(table)
     out.print(f"{plan.rows:,} rows in {len(shards)} shards · {escape(plan.checkpoint.name)} ({plan.checkpoint.digest[:12]})")
     out.print(f"{plan.choice}, at most {plan.max_length} tokens a pair")
+    _show_bad_files(plan.bad_files)
 
 
 def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
@@ -69,6 +74,7 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
                 "report": str(outcome.target.report),
                 "rows": outcome.rows,
                 "rows_without_score": outcome.bad_rows,
+                "files_left_out": [bad.to_json() for bad in outcome.bad_files],
                 "shards": outcome.shards,
                 "shards_scored_now": outcome.shards_scored,
                 "seconds": round(outcome.seconds, 3),
@@ -86,7 +92,28 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
         out.print(
             f"{outcome.shards - outcome.shards_scored} of {outcome.shards} shards had been scored before and were kept."
         )
+    _show_bad_files(outcome.bad_files)
     out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(outcome.target.report)}", soft_wrap=True)
+
+
+def _show_bad_files(bad_files: list[BadFile]) -> None:
+    if bad_files:
+        out.print(f"Left out: {len(bad_files)} of the files", style="bold")
+        for bad in bad_files:
+            out.print(f"  {escape(str(bad.error))}", soft_wrap=True)
+
+
+def show_verification(found: Verification, *, as_json: bool) -> None:
+    if as_json:
+        _print_json({"ok": not found.problems} | asdict(found))
+        return
+    for line in found.problems:
+        out.print(escape(f"WRONG  {line}"), soft_wrap=True, style="bold red")
+    for line in found.notes:
+        out.print(escape(line), soft_wrap=True)
+    verdict = f"{len(found.problems)} problems" if found.problems else "All is well"
+    gap = f", largest gap {found.largest_gap:.5f}" if found.rescored else ""
+    out.print(f"{verdict}: {found.files:,} files, {found.rows:,} rows read, {found.rescored:,} rows scored again{gap}.")
 
 
 def read_report(location: Path) -> pl.DataFrame:

@@ -21,6 +21,7 @@ VERBS = [
     ["evaluate"],
     ["refresh"],
     ["report"],
+    ["verify"],
     ["nightly"],
     ["demo"],
     ["models", "list"],

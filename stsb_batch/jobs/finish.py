@@ -2,23 +2,27 @@
 
 import datetime as dt
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.durable import replace_durably
-from stsb_batch.errors import StsbBatchError, storage_error
-from stsb_batch.jobs.plan import ScorePlan
+from stsb_batch.durable import file_sha256, replace_durably
+from stsb_batch.errors import BadDataError, StsbBatchError, shown, storage_error
+from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
+from stsb_batch.pairs.quarantine import quarantined_rows, side_path, sweep_side_files
 from stsb_batch.pairs.schema import CONTRACT_VERSION, LABEL_RANGE, find_label, output_schema
+from stsb_batch.pairs.source import BadFile
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import RunFacts, build_report, write_report
 
 WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
-MANY_BAD_ROWS = 10
+MANY_BAD_ROWS, FILES_LEFT_OUT = 10, 11
 
 
 @dataclass(frozen=True)
@@ -31,44 +35,82 @@ class ScoreOutcome:
     shards: int
     shards_scored: int
     bad_rows: int
+    bad_files: list[BadFile]
     seconds: float
 
     def exit_code(self, warn_bad_rows: float = WARN_BAD_ROWS) -> int:
-        """Return 10 when the share of rows without a score is above the warn limit, else 0."""
+        """Return 11 when files were left out, 10 when the share of rows without a score is above the warn limit, else 0."""
+        if self.bad_files:
+            return FILES_LEFT_OUT
         return MANY_BAD_ROWS if self.bad_rows > warn_bad_rows * self.rows else 0
 
 
-def finish_job(plan: ScorePlan, scored: dict[Path, dict]) -> ScoreOutcome:
-    """Reconcile, write report, manifest and `_SUCCESS`. `scored` holds what `score_shard` returned, by output name."""
+def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutcome:
+    """Reconcile, write report, manifest and `_SUCCESS`. `scored` holds what `score_or_reject` returned, by output name."""
+    plan = _without_bad_files(plan, scored)
     results = {
         shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
     }
-    rows = sum(result["rows"] for result in results.values())
-    if rows != plan.rows:
-        raise StsbBatchError(f"bug: {plan.rows} rows in, {rows} rows out; the run is not marked as done.")
-    sketch = Sketch()
+    sketch, quarantined = Sketch(), 0
     for result in results.values():
         sketch = sketch.merge(Sketch(**json.loads(result["footer"]["sketch"])))
+        quarantined += int(result["footer"]["quarantined"])
+    rows = sum(result["rows"] for result in results.values())
+    if rows + quarantined != plan.rows or sketch.rows != plan.rows:
+        raise StsbBatchError(
+            f"bug: {plan.rows} rows in, {rows} rows out and {quarantined} in quarantine; the run is not marked as done."
+        )
+    check_row_budget(plan, sketch)
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
     stale = sink.stale_files(plan.target, plan.shards)
     if stale or not _is_finished(plan):
-        report = build_report(run_facts(plan), sketch, **_labelled(plan), wall_seconds=seconds)
-        _write_report(plan, report)
+        facts = run_facts(plan, quarantined)
+        _write_report(plan, build_report(facts, sketch, **_labelled(plan), wall_seconds=seconds), results)
+        sweep_side_files(plan.target, plan.shards)
         sink.finish_commits(plan.target, _manifest(plan, results), stale)
     report = pl.read_parquet(plan.target.report, memory_map=False)
-    return ScoreOutcome(plan.target, report, rows, len(plan.shards), len(scored), rows - sketch.scored, seconds)
+    bad_rows = sketch.rows - sketch.scored
+    return ScoreOutcome(plan.target, report, plan.rows, len(plan.shards), len(scored), bad_rows, plan.bad_files, seconds)
+
+
+def _without_bad_files(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScorePlan:
+    """Leave out files that turned out bad while they were scored: what is committed of them is withdrawn."""
+    found = {bad.relative: bad for bad in scored.values() if isinstance(bad, BadFile)}
+    if not found:
+        return plan
+    bad_files = [*plan.bad_files, *found.values()]
+    judge_bad_files(plan.request, bad_files, plan.files)
+    for shard in plan.shards:
+        if shard.source.relative in found:
+            plan.target.path(shard.output).unlink(missing_ok=True)
+            side_path(plan.target, shard.output).unlink(missing_ok=True)
+    shards = [shard for shard in plan.shards if shard.source.relative not in found]
+    return replace(plan, shards=shards, bad_files=bad_files)
+
+
+def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None:
+    """Raise `BadDataError` when more rows have no score than the run may have."""
+    bad, allowed = sketch.rows - sketch.scored, allowance(plan.request.max_bad_rows, plan.rows)
+    if bad > allowed:
+        counts = ", ".join(f"{status} {count:,}" for status, count in sorted(sketch.statuses.items()) if status[:2] != "OK")
+        raise BadDataError(
+            f"{subject}{bad:,} rows have no score ({counts}), {allowed:,} of {plan.rows:,} may have none (--max-bad-rows). "
+            "Mend the rows, or raise the limit."
+        )
 
 
 def _is_finished(plan: ScorePlan) -> bool:
-    """Say whether the report is at least as new as every output file, and the folder is marked as complete."""
+    """Say whether an earlier run ended with this very result: a report newer than every file, and the same bad files."""
     target = plan.target
     if not target.report.is_file() or not (target.single or (target.root / "_SUCCESS").is_file()):
+        return False
+    if not target.single and sink.read_manifest(target.root)["bad_files"] != [bad.to_json() for bad in plan.bad_files]:
         return False
     written = target.report.stat().st_mtime_ns
     return all(target.path(shard.output).stat().st_mtime_ns <= written for shard in plan.shards)
 
 
-def run_facts(plan: ScorePlan) -> RunFacts:
+def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
     return RunFacts(
         run_id=plan.run_id,
         run_at=plan.started,
@@ -77,6 +119,9 @@ def run_facts(plan: ScorePlan) -> RunFacts:
         model_digest=plan.checkpoint.digest,
         engine=plan.choice.engine,
         precision=plan.choice.precision,
+        rows_quarantined=quarantined,
+        bad_files=Counter(bad.error.reason for bad in plan.bad_files),
+        doubles=len(plan.doubles),
     )
 
 
@@ -89,25 +134,28 @@ def _labelled(plan: ScorePlan) -> dict:
             continue
         labels = [window.rows.column(label).cast(pa.float32()) for window in source.read_windows(shard, [label])]
         scores = pq.ParquetFile(plan.target.path(shard.output)).read([columns.score])[columns.score]
-        parts.append(pl.DataFrame({"label": pa.chunked_array(labels, pa.float32()), "score": scores}))
+        label_of_row = np.delete(pa.chunked_array(labels, pa.float32()).to_numpy(), quarantined_rows(plan.target, shard))
+        parts.append(pl.DataFrame({"label": label_of_row, "score": scores}, nan_to_null=True))
     if not parts:
         return {}
     frame = pl.concat(parts)
-    usable = frame.filter(
-        pl.col("label").is_between(*LABEL_RANGE) & pl.col("label").is_not_nan() & pl.col("score").is_not_null()
-    )
-    unusable = frame.filter(~pl.col("label").is_between(*LABEL_RANGE).fill_null(False) | pl.col("label").is_nan())
-    return {"labelled": usable, "left_out": unusable.height}
+    has_label = pl.col("label").is_between(*LABEL_RANGE).fill_null(False)
+    usable = frame.filter(has_label & pl.col("score").is_not_null())
+    return {"labelled": usable, "left_out": frame.filter(~has_label).height}
 
 
-def _write_report(plan: ScorePlan, report: pl.DataFrame) -> None:
-    """Put the report beside the output, and a copy into the history that reads as one table."""
+def _write_report(plan: ScorePlan, report: pl.DataFrame, results: dict[Path, dict]) -> None:
+    """Put the report beside the output, and a copy into the history that reads as one table.
+
+    A single file's report carries that file's SHA-256; a folder's files have theirs in the manifest.
+    """
+    footer = {"scored_sha256": next(iter(results.values()))["sha256"]} if plan.target.single else {}
     history = plan.request.settings.home / "reports" / f"{plan.started:%Y%m%dT%H%M%S}-{plan.run_id[:8]}.parquet"
     for final in (plan.target.report, history):
         staged = final.with_name(f".{final.name}.inprogress")
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            write_report(report, staged)
+            write_report(report, staged, footer)
             replace_durably(staged, final)
         except OSError as error:
             raise storage_error(error, "writing the report", final) from error
@@ -120,6 +168,7 @@ def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
         {
             "path": str(shard.output),
             "rows": results[shard.output]["rows"],
+            "quarantined": int(results[shard.output]["footer"]["quarantined"]),
             "bytes": results[shard.output]["bytes"],
             "sha256": results[shard.output]["sha256"],
             "fingerprint": shard.fingerprint,
@@ -140,4 +189,7 @@ def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
         "columns": {"left": columns.left, "right": columns.right, "keep": columns.keep, "score": columns.score},
         "rows": sum(file["rows"] for file in files),
         "files": files,
+        "report_sha256": file_sha256(plan.target.report),
+        "bad_files": [bad.to_json() for bad in plan.bad_files],
+        "doubles": [shown(name) for name in plan.doubles],
     }

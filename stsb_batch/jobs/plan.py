@@ -2,16 +2,25 @@
 
 import datetime as dt
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
 
 from stsb_batch.durable import json_sha256
+from stsb_batch.errors import BadDataError, BadFileError, UsageError
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns
-from stsb_batch.pairs.source import Shard
+from stsb_batch.pairs.sandbox import Sandbox
+from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, kept_names
+from stsb_batch.pairs.source import BadFile, Shard, SourceFile
 from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from stsb_batch.settings import Settings, load_settings
+
+ON_BAD_ROW = ("keep", "quarantine", "fail")
+ON_BAD_FILE = ("quarantine", "fail")
+MESSAGES = 20  # bad files that are told one by one
 
 
 @dataclass(frozen=True)
@@ -23,16 +32,25 @@ class ScoreRequest:
     columns: Columns = field(default_factory=Columns)
     model: str = "champion"
     overwrite: bool = False
+    on_bad_row: str = "keep"
+    on_bad_file: str = "quarantine"
+    max_bad_rows: float = 0.05
+    max_bad_files: float = 0.01
     settings: Settings = field(default_factory=load_settings)
 
 
 @dataclass(frozen=True)
 class ScorePlan:
-    """A checked request: which shards, by which model and engine, to where. Nothing has been written yet."""
+    """A checked request: which shards, by which model and engine, to where. Nothing has been written yet.
+
+    `bad_files` are left out already; `doubles` are further names of files that are scored once.
+    """
 
     request: ScoreRequest
     target: sink.Target
     shards: list[Shard]
+    bad_files: list[BadFile]
+    doubles: list[Path]
     checkpoint: Checkpoint
     choice: EngineChoice
     max_length: int
@@ -43,28 +61,97 @@ class ScorePlan:
     def rows(self) -> int:
         return sum(shard.rows for shard in self.shards)
 
+    @property
+    def files(self) -> int:
+        return len({shard.source.path for shard in self.shards}) + len(self.bad_files)
 
-def plan_score(request: ScoreRequest) -> ScorePlan:
-    """Check input, columns, output and model, and cut the work into shards. Reads footers only; loads no model."""
+
+def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
+    """Check input, columns, output and model, and cut the work into shards. Loads no model.
+
+    Footers are read in any case; with `probe_rows` the sandbox also decodes the files that have shards to score, so that
+    a corrupt one is known before the first row is scored. Bad files are left out of the plan, or end it (`BadDataError`).
+    """
+    _check_choices(request)
     settings = request.settings
     target = sink.choose_target(request.location, request.output) if request.output else None
-    sources = source.inspect_files(source.find_files(request.location), request.columns)
-    target = target or sink.choose_target(request.location, None)
-    sink.check_target(target, sources)
-    checkpoint = resolve_model(settings.home, request.model, timeout=settings.hub_timeout)
-    choice = choose_engine(settings.engine, settings.precision)
-    max_length = min(settings.max_length, checkpoint.max_length)
-    common = {
-        "contract": CONTRACT_VERSION,
-        "columns": [request.columns.left, request.columns.right, request.columns.keep, request.columns.score],
-        "digest": checkpoint.digest,
-        "max_length": max_length,
-        "engine": [choice.engine, choice.device, choice.precision],
-    }
-    shards = []
-    for file in sources:
-        spans = [tuple(range(len(file.row_groups)))] if target.single else source.cut_row_groups(file, settings.shard_rows)
-        for index, span in enumerate(spans):
-            identity = {**common, "input": file.identity(), "row_groups": span}
-            shards.append(Shard(file, span, sink.output_name(file, index, len(spans)), json_sha256(identity)))
-    return ScorePlan(request, target, shards, checkpoint, choice, max_length, uuid.uuid4().hex, dt.datetime.now(dt.UTC))
+    listing = source.find_files(request.location)
+    with Sandbox() as sandbox:
+        sources, bad = source.inspect_files(listing, request.columns, sandbox)
+        judge_bad_files(request, bad, len(listing.files))
+        target = target or sink.choose_target(request.location, None)
+        sink.check_target(target, sources)
+        checkpoint = resolve_model(settings.home, request.model, timeout=settings.hub_timeout)
+        choice = choose_engine(settings.engine, settings.precision)
+        max_length = min(settings.max_length, checkpoint.max_length)
+        common = {
+            "contract": CONTRACT_VERSION,
+            "columns": [request.columns.left, request.columns.right, request.columns.keep, request.columns.score],
+            "bad_rows": "quarantine" if request.on_bad_row == "quarantine" else "keep",
+            "digest": checkpoint.digest,
+            "max_length": max_length,
+            "engine": [choice.engine, choice.device, choice.precision],
+        }
+        shards: list[Shard] = []
+        for file in sources:
+            cut = _cut(file, target, common, settings.shard_rows)
+            try:
+                if probe_rows and any(not sink.is_committed(target, shard) for shard in cut):
+                    probed = source.probe_rows(file, read_names(request, file.schema), sandbox)
+                    cut = [replace(shard, source=probed) for shard in cut]
+                shards += cut
+            except BadFileError as error:
+                bad.append(BadFile(file.relative, error))
+        judge_bad_files(request, bad, len(listing.files))
+    run_id, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
+    return ScorePlan(request, target, shards, bad, listing.doubles, checkpoint, choice, max_length, run_id, now)
+
+
+def _check_choices(request: ScoreRequest) -> None:
+    if request.on_bad_row not in ON_BAD_ROW or request.on_bad_file not in ON_BAD_FILE:
+        raise UsageError(
+            f"--on-bad-row takes {', '.join(ON_BAD_ROW)}, not '{request.on_bad_row}'; "
+            f"--on-bad-file takes {', '.join(ON_BAD_FILE)}, not '{request.on_bad_file}'."
+        )
+
+
+def _cut(file: SourceFile, target: sink.Target, common: dict, shard_rows: int) -> list[Shard]:
+    """Cut a file into shards with their fingerprints; a single-file run is one shard."""
+    spans = [tuple(range(len(file.row_groups)))] if target.single else source.cut_row_groups(file, shard_rows)
+    return [
+        Shard(
+            file,
+            span,
+            sink.output_name(file, index, len(spans)),
+            json_sha256({**common, "input": file.identity(), "row_groups": span}),
+        )
+        for index, span in enumerate(spans)
+    ]
+
+
+def read_names(request: ScoreRequest, schema: pa.Schema) -> list[str] | None:
+    """Name the input columns that a job reads; None for all of them."""
+    columns = request.columns
+    if columns.keep is None or request.on_bad_row == "quarantine":
+        return None
+    return list(dict.fromkeys([*kept_names(schema, columns), columns.left, columns.right]))
+
+
+def allowance(share: float, count: int) -> int:
+    """Return how many of `count` may be bad: the share, but at least one unless the share is 0."""
+    return max(1, int(share * count)) if share > 0 else 0
+
+
+def judge_bad_files(request: ScoreRequest, bad: list[BadFile], files: int) -> None:
+    """Raise when bad files end the run: a single file, on request, above the budget, or when no good file is left."""
+    if not bad:
+        return
+    if not Path(request.location).is_dir() and files == 1:
+        raise bad[0].error
+    allowed = 0 if request.on_bad_file == "fail" else allowance(request.max_bad_files, files)
+    if len(bad) <= allowed and len(bad) < files:
+        return
+    shown_lines = [str(file.error) for file in bad[:MESSAGES]]
+    more = [f"... and {len(bad) - MESSAGES:,} more."] if len(bad) > MESSAGES else []
+    verdict = f"{len(bad):,} of {files:,} files are bad, {allowed:,} may be (--on-bad-file, --max-bad-files)."
+    raise BadDataError("\n".join([*shown_lines, *more, verdict]))

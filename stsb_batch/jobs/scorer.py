@@ -9,6 +9,7 @@ import pyarrow as pa
 from stsb_batch.models.checkpoint import Checkpoint, load_tokenizer
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
+from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
 from stsb_batch.scoring.tokens import PairTokenizer
 from stsb_batch.settings import Settings
@@ -31,7 +32,7 @@ def open_scorer(
         tokenizer=PairTokenizer(tokenizer.backend_tokenizer, pad_id=tokenizer.pad_token_id or 0, max_length=max_length),
         engine=engine,
         reference=reference,
-        max_tokens=max_tokens,
+        budget=TokenBudget(max_tokens),
     )
 
 

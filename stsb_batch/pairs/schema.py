@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 # The order is the code stored in a status array; a row counts as scored when its status begins with OK.
-STATUSES = ("OK", "OK_TRUNCATED", "NULL_INPUT", "EMPTY_INPUT", "INVALID_UTF8", "NONFINITE")
-OK, OK_TRUNCATED, NULL_INPUT, EMPTY_INPUT, INVALID_UTF8, NONFINITE = range(len(STATUSES))
+STATUSES = ("OK", "OK_TRUNCATED", "NULL_INPUT", "EMPTY_INPUT", "INVALID_UTF8", "NONFINITE", "OOM", "MODEL_ERROR")
+OK, OK_TRUNCATED, NULL_INPUT, EMPTY_INPUT, INVALID_UTF8, NONFINITE, OOM, MODEL_ERROR = range(len(STATUSES))
 CONTRACT_VERSION = 1
 METADATA_PREFIX = "stsb_batch."  # keys of ours in a Parquet footer
 LABEL_RANGE = (0.0, 5.0)

@@ -5,7 +5,9 @@ planned with, so a rerun knows what is done without any record beside the data.
 """
 
 import contextlib
+import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably, write_atomically
-from stsb_batch.errors import BadDataError, CannotCreateError, UsageError, storage_error
+from stsb_batch.errors import BadDataError, CannotCreateError, PermissionDeniedError, UsageError, storage_error
 from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
 
@@ -62,7 +64,7 @@ def choose_target(location: str, output: str | None) -> Target:
 
 
 def check_target(target: Target, sources: list[SourceFile]) -> None:
-    """Raise `UsageError` when output would lie on, inside or around the input."""
+    """Raise `UsageError` when output would lie on, inside or around the input, and say at once if nothing can be written."""
     for source in sources:
         if target.single == source.path:
             raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
@@ -73,6 +75,11 @@ def check_target(target: Target, sources: list[SourceFile]) -> None:
         folder = source.path.parents[len(source.relative.parts) - 1]
         if len(sources) > 1 and target.root.is_relative_to(folder):
             raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
+    place = next(folder for folder in (target.root, *target.root.parents) if folder.exists())
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        if os.statvfs(place).f_flag & os.ST_RDONLY:
+            raise CannotCreateError(f"{place}: the file system is read-only. Choose another place with -o.")
+        raise PermissionDeniedError(f"{place}: no permission to write. Check its owner and mode, or choose another with -o.")
 
 
 def output_name(source: SourceFile, index: int, count: int) -> Path:
@@ -90,6 +97,11 @@ def footer_entries(path: Path) -> dict[str, str]:
         return {}
     prefix = METADATA_PREFIX.encode()
     return {key[len(prefix) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(prefix)}
+
+
+def is_committed(target: Target, shard: Shard) -> bool:
+    """Say whether an earlier run has committed this very shard."""
+    return footer_entries(target.path(shard.output)).get("fingerprint") == shard.fingerprint
 
 
 def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> list[Shard]:
@@ -152,7 +164,7 @@ def staged_file(target: Target, name: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def shard_writer(staged: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Open a Parquet writer with page checksums. On an error the staged file is worthless: never move it then."""
-    with pq.ParquetWriter(staged, schema, compression="zstd", write_page_checksum=True) as writer:
+    with staged.open("xb") as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
         yield writer
 
 
@@ -179,13 +191,14 @@ def begin_commits(target: Target) -> None:
 
 
 def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
-    """Write the manifest, remove files of an overwritten plan, and put `_SUCCESS` last."""
+    """Write the manifest, remove files of an overwritten plan, and put `_SUCCESS` last; it holds the manifest's SHA-256."""
     if target.single is not None:
         return
-    write_atomically(target.root / "_manifest.json", json.dumps(manifest, indent=1).encode())
+    content = json.dumps(manifest, indent=1).encode()
+    write_atomically(target.root / "_manifest.json", content)
     for path in stale:
         path.unlink(missing_ok=True)
-    write_atomically(target.root / "_SUCCESS", b"")
+    write_atomically(target.root / "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
 
 
 def read_manifest(root: Path) -> dict:

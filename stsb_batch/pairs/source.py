@@ -7,17 +7,41 @@ holds far more than one row group. Nothing is memory-mapped (a file cut short un
 import glob
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.errors import BadDataError, NothingToReadError, UsageError
+from stsb_batch.errors import BadFileError, NothingToReadError, UsageError, shown
+from stsb_batch.pairs.probe import has_lengths
+from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
 
 WINDOW_ROWS = 65_536  # rows held at a time, and the span in which batches are ordered by length
+READ_BYTES = 1 << 20  # of a column chunk held compressed
+WINDOW_BYTES = 256 << 20  # ... fewer where rows are heavy
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files as (path, path relative to their root), and the names under which one of them was found again."""
+
+    files: list[tuple[Path, Path]]
+    doubles: list[Path]
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that is left out, by its path relative to the input's root, and why."""
+
+    relative: Path
+    error: BadFileError
+
+    def to_json(self) -> dict[str, str]:
+        return {"path": shown(self.relative), "reason": self.error.reason, "message": str(self.error)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +55,7 @@ class SourceFile:
     footer_sha256: str
     row_groups: tuple[int, ...]
     schema: pa.Schema
+    window_rows: int = WINDOW_ROWS
 
     @property
     def rows(self) -> int:
@@ -59,6 +84,11 @@ class Shard:
     def rows(self) -> int:
         return sum(self.source.row_groups[group] for group in self.row_groups)
 
+    @property
+    def first_row(self) -> int:
+        """The position of its first row in the file."""
+        return sum(self.source.row_groups[: self.row_groups[0]]) if self.row_groups else 0
+
 
 @dataclass(frozen=True)
 class Window:
@@ -68,34 +98,45 @@ class Window:
     first_row: int
 
 
-def find_files(location: str) -> list[tuple[Path, Path]]:
-    """List the Parquet files at a file, folder or glob as (path, path relative to its root), each file once, in order.
+def find_files(location: str) -> Listing:
+    """List the Parquet files at a file, folder or glob, each file once, in order of their names.
 
     Names that begin with `_` or `.` are skipped, as Spark and Hive do. Raises `NothingToReadError` when nothing is there.
     """
     if "://" in location:
-        raise UsageError(f"{location}: only local files are read so far. Copy the data to a local folder first.")
+        raise UsageError(f"{shown(location)}: only local files are read so far. Copy the data to a local folder first.")
     path = Path(location)
-    if path.is_file():
-        return [(path.resolve(), Path(path.name))]
     if path.is_dir():
         root, found = path, path.rglob("*.parquet")
+    elif os.path.lexists(path):
+        return Listing([(Path(os.path.realpath(path)), Path(path.name))], [])
     elif glob.has_magic(location):
         root, found = _fixed_part(path), map(Path, glob.iglob(location, recursive=True))
     else:
-        raise NothingToReadError(f"{location}: no such file or folder. Check the path.")
-    files, seen = [], set()
+        raise NothingToReadError(f"{shown(location)}: no such file or folder. Check the path.")
+    files, doubles, seen = [], [], set()
     for file in sorted(found):
         relative = file.relative_to(root)
-        if not file.is_file() or any(part.startswith(("_", ".")) for part in relative.parts):
+        if file.is_dir() or any(part.startswith(("_", ".")) for part in relative.parts):
             continue
-        status = file.stat()
-        if (status.st_dev, status.st_ino) not in seen:
-            seen.add((status.st_dev, status.st_ino))
-            files.append((file.resolve(), relative))
+        identity = _inode(file)
+        if identity in seen:
+            doubles.append(relative)
+        else:
+            seen.add(identity)
+            files.append((Path(os.path.realpath(file)), relative))
     if not files:
-        raise NothingToReadError(f"{location}: holds no .parquet file. Check the path or the pattern.")
-    return files
+        raise NothingToReadError(f"{shown(location)}: holds no .parquet file. Check the path or the pattern.")
+    return Listing(files, doubles)
+
+
+def _inode(file: Path) -> tuple:
+    """Tell a file from all others, whatever its name; by its name where it leads nowhere."""
+    try:
+        status = file.stat()
+    except OSError:
+        return (str(file),)
+    return status.st_dev, status.st_ino
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -105,37 +146,55 @@ def _fixed_part(pattern: Path) -> Path:
     return Path(*parts[:wild]) if wild else Path()
 
 
-def inspect_files(files: list[tuple[Path, Path]], columns: Columns) -> list[SourceFile]:
-    """Read each file's footer and check its columns; raises one `BadDataError` that lists every bad file."""
-    sources, problems, score_taken = [], [], []
-    for path, relative in files:
+def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple[list[SourceFile], list[BadFile]]:
+    """Read each file's footer, in the sandbox first, and check its columns; returns the good files and the bad ones."""
+    sources, bad, score_taken = [], [], []
+    for path, relative in listing.files:
         try:
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(relative)):
+                raise BadFileError(
+                    "UNSUPPORTED", f"{shown(relative)}: UNSUPPORTED, control characters in its name. Rename it."
+                )
+            sandbox.probe_footer(path, shown(relative))
             source = inspect_file(path, relative)
-        except BadDataError as error:
-            problems.append(str(error))
+            problems = check_columns(source.schema, columns)
+            if problems:
+                raise BadFileError("SCHEMA", "\n".join(f"{shown(relative)}: {problem}." for problem in problems))
+        except BadFileError as error:
+            bad.append(BadFile(relative, error))
             continue
-        problems += [f"{path.name}: {problem}." for problem in check_columns(source.schema, columns)]
-        score_taken += [f"{path.name}: {name}" for name in (columns.score, columns.status) if name in source.schema.names]
+        score_taken += [
+            f"{shown(relative)}: {name}" for name in (columns.score, columns.status) if name in source.schema.names
+        ]
         sources.append(source)
-    if problems:
-        raise BadDataError("\n".join(problems))
     if score_taken:
         raise UsageError(f"The input already has the output column ({', '.join(score_taken)}). Use --score-column NAME.")
-    return sources
+    return sources, bad
+
+
+def probe_rows(source: SourceFile, names: list[str] | None, sandbox: Sandbox) -> SourceFile:
+    """Have all rows that a job will read decoded in the sandbox; returns the file with the window its rows allow.
+
+    Raises `BadFileError`. After this no half of a corrupt file can come out, because nothing of it is scored.
+    """
+    fields = [field for field in source.schema if names is None or field.name in names]
+    weight = sandbox.probe_pages(
+        source.path, shown(source.relative), names, [field.name for field in fields if has_lengths(field.type)]
+    )
+    return replace(source, window_rows=max(1, min(WINDOW_ROWS, int(WINDOW_BYTES // max(1.0, weight)))))
 
 
 def inspect_file(path: Path, relative: Path) -> SourceFile:
-    """Read identity, row groups and schema of one Parquet file; raises `BadDataError` when it is none."""
+    """Read identity, row groups and schema of one Parquet file; raises `BadFileError` when it is none."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             footer = _footer_bytes(file, status.st_size)
             metadata = pq.read_metadata(file)
-    except PermissionError:
-        raise
-    except (OSError, pa.ArrowException) as error:
-        raise BadDataError(
-            f"{path.name}: not a readable Parquet file ({_first_line(error)}). Replace or remove it."
+            schema = metadata.schema.to_arrow_schema()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise BadFileError(
+            "CORRUPT_FILE", f"{shown(relative)}: CORRUPT_FILE, not readable Parquet ({first_line(error)}). Replace it."
         ) from error
     return SourceFile(
         path=path,
@@ -144,7 +203,7 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
         mtime_ns=status.st_mtime_ns,
         footer_sha256=hashlib.sha256(footer).hexdigest(),
         row_groups=tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)),
-        schema=_without_own_metadata(metadata.schema.to_arrow_schema()),
+        schema=_without_own_metadata(schema),
     )
 
 
@@ -166,15 +225,22 @@ def _without_own_metadata(schema: pa.Schema) -> pa.Schema:
 
 
 def check_unchanged(source: SourceFile) -> None:
-    """Raise `BadDataError` (INPUT_CHANGED) when the file is no longer the one that was planned."""
+    """Raise `BadFileError` (INPUT_CHANGED) when the file is no longer the one that was planned. Parses nothing."""
     try:
-        now = inspect_file(source.path, source.relative)
-    except (OSError, BadDataError):
-        now = None
-    if now is None or now.identity() != source.identity():
-        raise BadDataError(
-            f"{source.path.name}: INPUT_CHANGED, the file was changed while it was scored; nothing of it was committed. "
-            "Run the same command again."
+        with source.path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            footer = hashlib.sha256(_footer_bytes(file, status.st_size)).hexdigest()
+    except OSError:
+        status, footer = None, None
+    if status is None or (status.st_size, status.st_mtime_ns, footer) != (
+        source.size,
+        source.mtime_ns,
+        source.footer_sha256,
+    ):
+        raise BadFileError(
+            "INPUT_CHANGED",
+            f"{shown(source.relative)}: INPUT_CHANGED, the file was changed while it was scored; nothing of it was "
+            "committed. Run the same command again.",
         )
 
 
@@ -190,24 +256,29 @@ def cut_row_groups(source: SourceFile, shard_rows: int) -> list[tuple[int, ...]]
     return [*spans, tuple(span)]
 
 
-def read_windows(shard: Shard, names: list[str] | None, *, window_rows: int = WINDOW_ROWS) -> Iterator[Window]:
-    """Stream a shard's rows (`names=None`: all columns) in windows; raises `BadDataError` when they cannot all be read."""
-    path, first_row = shard.source.path, 0
+def read_windows(shard: Shard, names: list[str] | None) -> Iterator[Window]:
+    """Stream a shard's rows (`names=None`: all columns) in windows; raises `BadFileError` when they cannot all be read."""
+    path, relative, first_row = shard.source.path, shard.source.relative, 0
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
-            for rows in file.iter_batches(window_rows, row_groups=list(shard.row_groups), columns=names):
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            groups = list(shard.row_groups)
+            for rows in file.iter_batches(shard.source.window_rows, row_groups=groups, columns=names):
                 yield Window(rows, first_row)
                 first_row += rows.num_rows
     except (OSError, pa.ArrowException) as error:
-        raise BadDataError(
-            f"{path.name}: cannot be read after row {first_row:,} ({_first_line(error)}); nothing of it was committed. "
-            "Replace the file."
+        check_unchanged(shard.source)
+        reason = "IO" if isinstance(error, OSError) and error.errno else "CORRUPT_FILE"
+        raise BadFileError(
+            reason,
+            f"{shown(relative)}: {reason}, cannot be read after row {first_row:,} ({first_line(error)}); nothing of it was "
+            "committed. Replace the file.",
         ) from error
     if first_row != shard.rows:
-        raise BadDataError(
-            f"{path.name}: holds {first_row:,} rows where its footer promises {shard.rows:,}. Replace the file."
+        raise BadFileError(
+            "CORRUPT_FILE",
+            f"{shown(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises {shard.rows:,}. Replace it.",
         )
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+def first_line(error: BaseException) -> str:
+    return shown(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__

@@ -21,9 +21,12 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
 
     engine = f"{parts(report, 'engine')[0][0]}, {parts(report, 'precision')[0][0]}"
     statuses = ", ".join(f"{name} {count:,.0f}" for name, count in parts(report, "rows_by_status")) or "none"
+    left_out = ", ".join(f"{reason} {count:,.0f}" for reason, count in parts(report, "files_left_out"))
     return [
         ("rows", number("rows")),
         ("by status", statuses),
+        *([("quarantined rows", number("rows_quarantined"))] if figure(report, "rows_quarantined") else []),
+        *([("files left out", left_out)] if left_out else []),
         ("model", f"{report['model'][0]} ({report['model_digest'][0][:12]})"),
         ("engine", engine),
         (

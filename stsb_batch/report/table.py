@@ -1,13 +1,16 @@
 """The report: one tidy Parquet table, a row per figure, and its reading for people."""
 
 import datetime as dt
+import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
+from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.report.metrics import METRICS, Estimate, regression_metrics
 from stsb_batch.report.sketch import Sketch
 
@@ -38,6 +41,9 @@ class RunFacts:
     model_digest: str
     engine: str
     precision: str
+    rows_quarantined: int = 0
+    bad_files: dict[str, int] = field(default_factory=dict)
+    doubles: int = 0
 
 
 def build_report(
@@ -50,6 +56,9 @@ def build_report(
     rows = [
         _row("rows", sketch.rows, sketch.rows),
         *[_row("rows_by_status", count, sketch.rows, part=status) for status, count in sorted(sketch.statuses.items())],
+        _row("rows_quarantined", facts.rows_quarantined, sketch.rows),
+        *[_row("files_left_out", count, sketch.rows, part=reason) for reason, count in sorted(facts.bad_files.items())],
+        _row("files_found_twice", facts.doubles, sketch.rows),
         *_quantile_rows("score", sketch.score_quantiles, sketch.scored),
         *[
             _row("score_histogram", n, sketch.scored, part=f"{low:.1f}-{high:.1f}")
@@ -116,9 +125,17 @@ def _total_tokens(sketch: Sketch) -> int:
     return sum(int(tokens) * rows for tokens, rows in sketch.lengths.items())
 
 
-def write_report(report: pl.DataFrame, path: Path) -> None:
-    """Write a report table with page checksums; `path` is a staged file."""
-    report.write_parquet(path, use_pyarrow=True, pyarrow_options={"write_page_checksum": True})
+def content_sha256(report: pl.DataFrame) -> str:
+    """Return the SHA-256 of a report's figures, which its own footer carries."""
+    return hashlib.sha256(report.write_json().encode()).hexdigest()
+
+
+def write_report(report: pl.DataFrame, path: Path, footer: dict[str, str]) -> None:
+    """Write a report table with page checksums and the given footer entries; `path` is a staged file."""
+    entries = footer | {"content": content_sha256(report)}
+    table = report.to_arrow().replace_schema_metadata({METADATA_PREFIX + key: value for key, value in entries.items()})
+    with path.open("xb") as file:
+        pq.write_table(table, file, write_page_checksum=True)
 
 
 def figure(report: pl.DataFrame, metric: str, part: str = "all") -> float | None:

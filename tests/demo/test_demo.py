@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, lay_out, starter_set
+from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import find_files, inspect_files
 from stsb_batch.refresh.labels import load_labels
@@ -41,8 +42,9 @@ def test_warehouse_is_laid_out_once_with_blemishes(tmp_path: Path):
     assert lay_out(tmp_path) == warehouse
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
     assert load_labels(str(warehouse.labels), Columns()).leaked == 0
-    sources = inspect_files(find_files(str(warehouse.pairs)), Columns())
-    assert len(sources) == 6
+    with Sandbox() as sandbox:
+        sources, bad = inspect_files(find_files(str(warehouse.pairs)), Columns(), sandbox)
+    assert (len(sources), bad) == (6, [])
     pairs = pl.concat([pl.read_parquet(source.path, hive_partitioning=False) for source in sources])
     assert pairs.height == sum(source.rows for source in sources) == 4_800
     assert pairs["sentence1"].null_count() == pairs["sentence2"].null_count() == 6

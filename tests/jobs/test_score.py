@@ -152,7 +152,7 @@ def test_run_killed_while_writing_leaves_nothing_visible(warehouse: Path, bert: 
     code = (
         "import os, sys, signal\nfrom stsb_batch.pairs import source\nfrom tests.jobs.test_score import request\n"
         "from stsb_batch.jobs import score\nfrom pathlib import Path\nreal = source.read_windows\n"
-        "def dying(*a, **k):\n  yield from real(*a, window_rows=64)\n  os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def dying(*a, **k):\n  yield from real(*a, **k)\n  os.kill(os.getpid(), signal.SIGKILL)\n"
         "source.read_windows = dying\nscore.score_dataset(request(*map(Path, sys.argv[1:])))\n"
     )
     broken = tmp_path / "broken"

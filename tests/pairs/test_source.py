@@ -1,6 +1,7 @@
 """Finding, checking and streaming input."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stsb_batch.errors import BadDataError, NothingToReadError, UsageError
+from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError, UsageError
+from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import (
     Shard,
@@ -22,13 +24,18 @@ from stsb_batch.pairs.source import (
 from tests.conftest import make_pairs
 
 
+def inspect(location: Path, columns: Columns = Columns()) -> tuple:  # noqa: B008 - frozen
+    with Sandbox() as sandbox:
+        return inspect_files(find_files(str(location)), columns, sandbox)
+
+
 def test_folder_is_searched_in_order_without_hidden_names(tmp_path: Path):
     """A folder gives its Parquet files with relative paths; names with _ or . and other suffixes are skipped."""
     for name in ("b/x.parquet", "a/k=1/y.parquet", "_staging/z.parquet", ".h/z.parquet", "_z.parquet", "notes.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         make_pairs(2).write_parquet(path)
-    assert [str(relative) for _, relative in find_files(str(tmp_path))] == ["a/k=1/y.parquet", "b/x.parquet"]
+    assert [str(relative) for _, relative in find_files(str(tmp_path)).files] == ["a/k=1/y.parquet", "b/x.parquet"]
 
 
 def test_same_file_by_two_names_is_read_once(tmp_path: Path):
@@ -36,7 +43,9 @@ def test_same_file_by_two_names_is_read_once(tmp_path: Path):
     make_pairs(2).write_parquet(tmp_path / "a.parquet")
     os.link(tmp_path / "a.parquet", tmp_path / "b.parquet")
     (tmp_path / "c.parquet").symlink_to(tmp_path / "a.parquet")
-    assert len(find_files(str(tmp_path))) == 1
+    listing = find_files(str(tmp_path))
+    assert [str(relative) for _, relative in listing.files] == ["a.parquet"]
+    assert [str(name) for name in listing.doubles] == ["b.parquet", "c.parquet"]
 
 
 def test_glob_paths_are_relative_to_its_fixed_part(tmp_path: Path):
@@ -44,7 +53,7 @@ def test_glob_paths_are_relative_to_its_fixed_part(tmp_path: Path):
     for name in ("n/1/a.parquet", "n/2/a.parquet", "m/1/a.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         make_pairs(2).write_parquet(tmp_path / name)
-    assert [str(r) for _, r in find_files(str(tmp_path / "n/*/*.parquet"))] == ["1/a.parquet", "2/a.parquet"]
+    assert [str(r) for _, r in find_files(str(tmp_path / "n/*/*.parquet")).files] == ["1/a.parquet", "2/a.parquet"]
 
 
 @pytest.mark.parametrize("location", ["nowhere", "nowhere.parquet", "no*.parquet", "."])
@@ -61,22 +70,25 @@ def test_remote_schemes_are_refused():
         find_files("s3://bucket/key.parquet")
 
 
-def test_all_bad_files_are_named_at_once(tmp_path: Path):
-    """One error lists every file that cannot be scored."""
+def test_bad_files_are_told_apart_from_good_ones(tmp_path: Path):
+    """Each file that cannot be scored is listed with its reason; the others are ready."""
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
     pl.DataFrame({"sentence1": ["a"]}).write_parquet(tmp_path / "short.parquet")
     make_pairs(2).write_parquet(tmp_path / "good.parquet")
-    with pytest.raises(BadDataError) as caught:
-        inspect_files(find_files(str(tmp_path)), Columns())
-    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["broken.parquet", "short.parquet"]
+    sources, bad = inspect(tmp_path)
+    assert [str(source.relative) for source in sources] == ["good.parquet"]
+    assert [(str(file.relative), file.error.reason) for file in bad] == [
+        ("broken.parquet", "CORRUPT_FILE"),
+        ("short.parquet", "SCHEMA"),
+    ]
 
 
 def test_input_that_has_a_score_is_refused(tmp_path: Path):
     """An input column with the output's name needs --score-column."""
     make_pairs(2).with_columns(score=1.0).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(UsageError, match="--score-column"):
-        inspect_files(find_files(str(tmp_path)), Columns())
-    assert inspect_files(find_files(str(tmp_path)), Columns(score="sim"))
+        inspect(tmp_path)
+    assert inspect(tmp_path, Columns(score="sim"))[0]
 
 
 def test_row_groups_are_cut_into_shards_in_order(pairs_file: Path):
@@ -89,8 +101,8 @@ def test_row_groups_are_cut_into_shards_in_order(pairs_file: Path):
 
 def test_windows_give_all_rows_in_order(pairs_file: Path):
     """Streaming in windows gives the shard's rows, in order, with their positions."""
-    source = inspect_file(pairs_file, Path("in.parquet"))
-    windows = list(read_windows(Shard(source, (1, 2), Path("o"), ""), ["id"], window_rows=64))
+    source = replace(inspect_file(pairs_file, Path("in.parquet")), window_rows=64)
+    windows = list(read_windows(Shard(source, (1, 2), Path("o"), ""), ["id"]))
     assert [id_ for window in windows for id_ in window.rows["id"].to_pylist()] == list(range(100, 300))
     assert [window.first_row for window in windows] == [
         sum(w.rows.num_rows for w in windows[:i]) for i in range(len(windows))
@@ -124,5 +136,6 @@ def test_flipped_bit_in_a_page_is_an_error(tmp_path: Path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BadDataError, match=r"in\.parquet: cannot be read after row"):
+    os.utime(path, ns=(source.mtime_ns, source.mtime_ns))
+    with pytest.raises(BadFileError, match=r"in\.parquet: CORRUPT_FILE, cannot be read after row"):
         list(read_windows(Shard(source, (0,), Path("o"), ""), None))

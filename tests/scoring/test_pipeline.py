@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
+from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
 from tests.conftest import make_pairs
 from tests.fakes import FakeEngine, NanEngine
@@ -15,7 +16,7 @@ CELL = st.one_of(st.none(), st.sampled_from(["", " ", "red pump", "blue pump", "
 
 
 def scorer(engine: FakeEngine | None = None, max_tokens: int = 256) -> PairScorer:
-    return PairScorer(OURS, engine or FakeEngine(), FakeEngine, max_tokens)
+    return PairScorer(OURS, engine or FakeEngine(), FakeEngine, TokenBudget(max_tokens))
 
 
 @settings(max_examples=60, deadline=None)
@@ -52,9 +53,9 @@ def test_progress_counts_every_row_once():
 def test_nonfinite_scores_are_tried_again_in_fp32():
     """NaN from the engine is replaced by the fp32 engine's score; NaN there too is NONFINITE, with a null score."""
     left, right = pa.array(["red", "blue"]), pa.array(["red", "pump"])
-    rescued = PairScorer(OURS, NanEngine(), FakeEngine, 256).score(left, right)
+    rescued = PairScorer(OURS, NanEngine(), FakeEngine, TokenBudget(256)).score(left, right)
     assert np.isfinite(rescued.scores).all()
-    lost = PairScorer(OURS, NanEngine(), NanEngine, 256).score(left, right)
+    lost = PairScorer(OURS, NanEngine(), NanEngine, TokenBudget(256)).score(left, right)
     assert lost.statuses.tolist() == [NONFINITE] * 2
     assert np.isnan(lost.scores).all()
 
@@ -62,6 +63,6 @@ def test_nonfinite_scores_are_tried_again_in_fp32():
 def test_long_pair_is_scored_on_cut_text_with_flat_memory():
     """A 10 MB cell, with or without spaces, is cut to the limit and marked."""
     big = ["x" * 10_000_000, "word " * 2_000_000]
-    scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, 256).score(pa.array(big), pa.array(["a", "b"]))
+    scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, TokenBudget(256)).score(pa.array(big), pa.array(["a", "b"]))
     assert scored.statuses.tolist() == [OK_TRUNCATED] * 2
     assert scored.lengths.max() <= 64

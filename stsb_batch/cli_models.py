@@ -1,0 +1,61 @@
+"""The verbs of the registry (`stsb-batch models ...`), and what all verbs share."""
+
+from typing import Annotated
+
+import typer
+
+models = typer.Typer(help="The registry: versions, champion, rollback.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def settings_with(**changes):
+    """Load the settings and put the options that were given on top."""
+    from stsb_batch.settings import load_settings
+
+    return load_settings().model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+@models.command("list", epilog="Example: stsb-batch models list")
+def models_list(as_json: AsJson = False) -> None:
+    """List all versions; the champion is marked."""
+    from stsb_batch.models.registry import champions, list_versions
+    from stsb_batch.views import show_versions
+
+    home = settings_with().home
+    show_versions(list_versions(home), champions(home)["stack"], as_json=as_json)
+
+
+@models.command("show", epilog="Example: stsb-batch models show champion")
+def models_show(
+    reference: Annotated[str, typer.Argument(help="champion or name@number")] = "champion", as_json: AsJson = False
+) -> None:
+    """Show a version's card, metrics and history."""
+    from stsb_batch.models.registry import champions, find_version, verified
+    from stsb_batch.views import show_version
+
+    home = settings_with().home
+    version = find_version(home, reference)
+    verified(version)
+    show_version(version, champions(home)["log"], as_json=as_json)
+
+
+@models.command("promote", epilog="Example: stsb-batch models promote sts@3 --reason 'new labels'")
+def models_promote(
+    reference: str, reason: Annotated[str, typer.Option("--reason", help="kept in the log")] = "by hand"
+) -> None:
+    """Make a version that passed its gate the champion."""
+    from stsb_batch.models.registry import find_version, promote
+
+    home = settings_with().home
+    version = find_version(home, reference)
+    promote(home, version, reason)
+    typer.echo(f"champion is {version.reference}")
+
+
+@models.command("rollback", epilog="Example: stsb-batch models rollback")
+def models_rollback() -> None:
+    """Make the champion before the present one champion again."""
+    from stsb_batch.models.registry import rollback
+
+    typer.echo(f"champion is {rollback(settings_with().home).reference}")

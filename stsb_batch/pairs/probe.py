@@ -1,0 +1,201 @@
+"""What is wrong with a Parquet file, found out by reading it. Runs in a child process, one for many files (`sandbox.py`).
+
+Requests and replies are lines of JSON on stdin and stdout. The footer is gated before anything is decoded; a full probe
+then decodes every page that the job will read, with the text columns as dictionaries, so that one long value repeated
+by reference is seen before it is spelled out. Memory is limited by the kernel: what does not fit raises or kills here.
+"""
+
+import contextlib
+import json
+import os
+import re
+import resource
+import stat
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+MEMORY = 1 << 30  # bytes that reading may take on top of the libraries
+MAX_FOOTER = 64 << 20
+MAX_COLUMNS = 10_000
+MAX_DEPTH = 64  # parts of a nested column's path
+MAX_CHUNK = 2**31 - 1  # uncompressed bytes of one column in one row group: beyond it 32-bit offsets overflow
+MAX_CELL = 64 << 20
+SMALL_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64  # a file may have few rows, or few rows per byte
+SMALL_BYTES, MAX_EXPANSION = 256 << 20, 1_000  # ... and little to unpack, or a modest ratio
+BATCH_BYTES, BATCH_ROWS = 32 << 20, 4_096
+MAGIC, ENCRYPTED_MAGIC, TAIL = b"PAR1", b"PARE", 8
+
+
+class Rejected(Exception):
+    """A file that is not read further; `reason` is one of the file reasons."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def probe_footer(path: Path) -> None:
+    """Gate a file by its kind, magic words and footer; raises `Rejected`. Decodes no page."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise Rejected("NOT_PARQUET", "not a regular file")
+    _check_magic(path, status.st_size)
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _rejected(error, "its footer cannot be read") from error
+    if metadata.num_columns > MAX_COLUMNS:
+        raise Rejected("RESOURCE_LIMIT", f"{metadata.num_columns:,} columns, above the limit of {MAX_COLUMNS:,}")
+    for index in range(metadata.num_columns):
+        if metadata.schema.column(index).path.count(".") >= MAX_DEPTH:
+            raise Rejected("RESOURCE_LIMIT", f"columns nested more than {MAX_DEPTH} deep")
+    _check_sizes(metadata, status.st_size)
+
+
+def _check_magic(path: Path, size: int) -> None:
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC))
+        file.seek(max(0, size - TAIL))
+        tail = file.read(TAIL)
+    if ENCRYPTED_MAGIC in (head, tail[4:]):
+        raise Rejected("ENCRYPTED", "its footer is encrypted")
+    if MAGIC not in (head, tail[4:]):
+        raise Rejected("NOT_PARQUET", "not a Parquet file" if size else "0 bytes, not a Parquet file")
+    if head != MAGIC or tail[4:] != MAGIC or size < len(MAGIC) + TAIL:
+        raise Rejected("CORRUPT_FILE", "cut short: a magic word is missing at one end")
+    length = int.from_bytes(tail[:4], "little")
+    if length > size - len(MAGIC) - TAIL:
+        raise Rejected("CORRUPT_FILE", "cut short: its footer is longer than the file")
+    if length > MAX_FOOTER:
+        raise Rejected("CORRUPT_FILE", f"a footer of {length >> 20:,} MiB, above the limit of {MAX_FOOTER >> 20}")
+
+
+def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
+    """Hold what the footer promises against the file's size: the gate for decompression bombs."""
+    rows, unpacked = 0, 0
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if group.num_rows < 0:
+            raise Rejected("CORRUPT_FILE", "its footer promises a negative number of rows")
+        rows += group.num_rows
+        for chunk in map(group.column, range(group.num_columns)):
+            if chunk.compression == "UNKNOWN":
+                raise Rejected("UNSUPPORTED", f"column '{chunk.path_in_schema}' has an unknown codec")
+            if chunk.total_uncompressed_size > MAX_CHUNK:
+                raise Rejected("RESOURCE_LIMIT", f"column '{chunk.path_in_schema}' has more than 2 GiB in one row group")
+            unpacked += chunk.total_uncompressed_size
+    if rows > SMALL_ROWS and rows > MAX_ROWS_PER_BYTE * size:
+        raise Rejected("RESOURCE_LIMIT", f"{rows:,} rows in {size:,} bytes")
+    if unpacked > SMALL_BYTES and unpacked > MAX_EXPANSION * size:
+        raise Rejected("RESOURCE_LIMIT", f"{size:,} bytes that unpack to {unpacked:,}")
+
+
+def probe_pages(path: Path, columns: list[str] | None, texts: list[str], alive) -> float:
+    """Decode every page of `columns` (None: all); returns the largest mean of bytes per row among its batches.
+
+    `alive()` is called after each batch. Raises `Rejected` for wrong checksums, wrong row counts, oversized values.
+    """
+    heaviest = 0.0
+    try:
+        with pq.ParquetFile(
+            path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20
+        ) as file:
+            for group in range(file.num_row_groups):
+                promised, read = file.metadata.row_group(group).num_rows, 0
+                for batch in file.iter_batches(
+                    _batch_rows(file.metadata.row_group(group)), row_groups=[group], columns=columns, use_threads=False
+                ):
+                    read += batch.num_rows
+                    heaviest = max(heaviest, _spelled_out(batch) / max(1, batch.num_rows))
+                    alive()
+                if read != promised:
+                    raise Rejected("CORRUPT_FILE", f"row group {group} holds {read:,} rows, not {promised:,}")
+    except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
+        raise _rejected(error, "its pages cannot be read") from error
+    return heaviest
+
+
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    unpacked = sum(group.column(index).total_uncompressed_size for index in range(group.num_columns))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * max(1, group.num_rows) // max(1, unpacked)))
+
+
+def _spelled_out(batch: pa.RecordBatch) -> int:
+    """Return the bytes of a batch with its dictionaries spelled out; raises `Rejected` for a value above the limit."""
+    total = 0
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if not (pa.types.is_dictionary(column.type) and has_lengths(column.type.value_type)):
+            total += column.nbytes
+            continue
+        lengths = pc.binary_length(column.dictionary)
+        longest = pc.max(lengths).as_py() or 0
+        if longest > MAX_CELL:
+            raise Rejected("RESOURCE_LIMIT", f"a value of {longest:,} bytes in column '{name}'")
+        total += pc.sum(lengths.take(column.indices)).as_py() or 0
+    return total
+
+
+def has_lengths(kind: pa.DataType) -> bool:
+    """Say whether values of this type are strings or bytes, which Parquet can read as a dictionary."""
+    return kind in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
+
+
+def _rejected(error: BaseException, what: str) -> Rejected:
+    """Turn an error of the Parquet reader into a file reason; the reader's words go into the message."""
+    words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    reason = "CORRUPT_FILE"
+    if isinstance(error, MemoryError) or "malloc" in words:
+        reason = "RESOURCE_LIMIT"
+    elif re.search("crypt", words, re.IGNORECASE):
+        reason = "ENCRYPTED"
+    elif isinstance(error, NotImplementedError) or re.search(
+        r"codec|not (yet )?implemented|unsupported", words, re.IGNORECASE
+    ):
+        reason = "UNSUPPORTED"
+    elif isinstance(error, OSError) and error.errno is not None:
+        reason = "IO"
+    return Rejected(reason, f"{what} ({words})")
+
+
+def answer(request: dict, alive) -> dict:
+    """Probe one file as asked: `path`, `columns`, `texts`, `pages` (footer only when false)."""
+    path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+    try:
+        if not request["pages"]:
+            probe_footer(path)
+            return {"ok": True}
+        return {"ok": True, "bytes_per_row": probe_pages(path, request["columns"], request["texts"], alive)}
+    except Rejected as rejected:
+        return {"ok": False, "reason": rejected.reason, "message": str(rejected)}
+    except MemoryError:
+        return {"ok": False, "reason": "RESOURCE_LIMIT", "message": f"reading it takes more than {MEMORY >> 20:,} MiB"}
+    except PermissionError:
+        return {"ok": False, "reason": "IO", "message": "no permission to read it", "permission": True}
+    except OSError as error:
+        return {"ok": False, "reason": "IO", "message": error.strerror or str(error)}
+
+
+def limit_memory() -> None:
+    """Let this process have `MEMORY` more address space than it has now (Linux; elsewhere the size gates stand alone)."""
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    limit_memory()
+
+    def say(reply: dict) -> None:
+        print(json.dumps(reply), flush=True)
+
+    for line in sys.stdin:
+        say(answer(json.loads(line), alive=lambda: say({"alive": True})))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A child process that opens untrusted files first, so that a bomb or a crash of the Parquet reader costs one file."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from stsb_batch.errors import BadFileError, shown
+
+SILENCE_SECONDS = 10.0  # a child that says nothing for so long is stuck in one file
+ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+OUT_OF_MEMORY = {-signal.SIGKILL, -signal.SIGABRT}  # the kernel's answer, and that of C++ to a failed allocation
+
+
+class Sandbox:
+    """Probe files in a child process, started when first needed and again after a file that killed it."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen | None = None
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._end()
+
+    def probe_footer(self, path: Path, name: str) -> None:
+        """Gate a file by its footer; raises `BadFileError` with the reason."""
+        self._ask(path, name, {"pages": False})
+
+    def probe_pages(self, path: Path, name: str, columns: list[str] | None, texts: list[str]) -> float:
+        """Decode all that a job will read; returns bytes per row where rows are heaviest. Raises `BadFileError`."""
+        return self._ask(path, name, {"pages": True, "columns": columns, "texts": texts})["bytes_per_row"]
+
+    def _ask(self, path: Path, name: str, request: dict) -> dict:
+        child = self._running()
+        try:
+            child.stdin.write((json.dumps(request | {"path": os.fsencode(path).hex()}) + "\n").encode())
+            child.stdin.flush()
+            reply = self._reply()
+        except BrokenPipeError:
+            reply = None
+        if reply is None:
+            code = child.wait()
+            self._end()
+            reason = "RESOURCE_LIMIT" if code in OUT_OF_MEMORY else "CORRUPT_FILE"
+            raise BadFileError(reason, f"{name}: {reason}, the Parquet reader died of it ({code}). Replace it.")
+        if not reply["ok"]:
+            message = f"{name}: {reply['reason']}, {shown(reply['message'])}. Replace or remove the file."
+            raise BadFileError(reply["reason"], message, exit_code=77 if reply.get("permission") else None)
+        return reply
+
+    def _reply(self) -> dict | None:
+        """Return the child's next answer; None when it died. A silent child is killed and counts as over the limit."""
+        while True:
+            ready, _, _ = select.select([self._child.stdout], [], [], SILENCE_SECONDS)
+            if not ready:
+                self._child.kill()
+                return None
+            line = self._child.stdout.readline()
+            if not line.endswith(b"\n"):
+                return None
+            reply = json.loads(line)
+            if "ok" in reply:
+                return reply
+
+    def _running(self) -> subprocess.Popen:
+        if self._child is None:
+            # Its own session: Ctrl-C is for the parent, and the end of stdin ends the child.
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "stsb_batch.pairs.probe"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+                env=os.environ | ENVIRONMENT,
+            )
+        return self._child
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            self._child.stdin.close()
+            self._child.stdout.close()
+            self._child = None
