@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -73,6 +74,16 @@ def exclusive_lock(path: Path, guarded: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def _holder(file: TextIO) -> str:
+    """Read who holds a lock; it has the lock a moment before its name stands there."""
+    for _ in range(20):
+        file.seek(0)
+        if holder := file.read().strip():
+            return holder
+        time.sleep(0.05)
+    return "another process"
+
+
 def _locked(path: Path, guarded: str) -> TextIO:
     while True:
         try:
@@ -85,8 +96,7 @@ def _locked(path: Path, guarded: str) -> TextIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = _holder(file)
             file.close()
             raise BusyError(f"{guarded} is in use by {holder}. Wait until it has ended and try again.") from None
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):

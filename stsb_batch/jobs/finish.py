@@ -150,17 +150,19 @@ def _write_report(plan: ScorePlan, report: pl.DataFrame, results: dict[Path, dic
     A single file's report carries that file's SHA-256; a folder's files have theirs in the manifest.
     """
     footer = {"scored_sha256": next(iter(results.values()))["sha256"]} if plan.target.single else {}
-    history = plan.request.settings.home / "reports" / f"{plan.started:%Y%m%dT%H%M%S}-{plan.run_id[:8]}.parquet"
-    for final in (plan.target.report, history):
-        staged = final.with_name(f".{final.name}.inprogress")
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            write_report(report, staged, footer)
-            replace_durably(staged, final)
-        except OSError as error:
-            raise storage_error(error, "writing the report", final) from error
-        finally:
-            staged.unlink(missing_ok=True)
+    with sink.staged_file(plan.target, plan.target.report) as staged:
+        write_report(report, staged, footer)
+        replace_durably(staged, plan.target.report)
+    history = plan.request.settings.home / "reports"
+    staged = history / f".{plan.run_id}.inprogress"
+    try:
+        history.mkdir(parents=True, exist_ok=True)
+        write_report(report, staged, footer)
+        replace_durably(staged, history / f"{plan.started:%Y%m%dT%H%M%S}-{plan.run_id[:8]}.parquet")
+    except OSError as error:
+        raise storage_error(error, "writing the report", history) from error
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:

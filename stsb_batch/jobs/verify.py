@@ -59,8 +59,7 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
     if location.is_dir():
         paths = _check_folder(location, found)
     elif location.is_file():
-        paths = [location]
-        _check_report(location, found)
+        paths = _check_single(location, found)
     else:
         raise NothingToReadError(f"{shown(location)}: no output there. Check the path.")
     rng = np.random.default_rng(seed)
@@ -72,7 +71,7 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
 
 
 def _check_folder(root: Path, found: Verification) -> list[Path]:
-    """Hold a folder against its `_SUCCESS` and manifest; returns the files that are worth a closer look."""
+    """Hold a folder against its `_SUCCESS` and manifest; returns the files that are as they were written."""
     if not (root / "_manifest.json").is_file():
         raise NothingToReadError(f"{shown(root)}: no _manifest.json. The run has not ended, or this is no output of ours.")
     success, digest = root / "_SUCCESS", file_sha256(root / "_manifest.json")
@@ -91,27 +90,31 @@ def _check_folder(root: Path, found: Verification) -> list[Path]:
         name = str(path.relative_to(root))
         if name not in expected and not name.startswith(sink.STAGING):
             found.problems.append(f"{shown(name)}: not in the manifest.")
+    whole = []
     for name, sha256 in expected.items():
         path = root / name
         if not path.is_file():
             found.problems.append(f"{shown(name)}: is missing.")
-        elif file_sha256(path) != sha256:
+        elif file_sha256(path) == sha256:
+            whole.append(name)
+        else:
             found.problems.append(f"{shown(name)}: its SHA-256 is not the manifest's; the file was changed or damaged.")
-    entries = {entry["path"]: entry for entry in manifest["files"] if (root / entry["path"]).is_file()}
+    entries = {entry["path"]: entry for entry in manifest["files"] if entry["path"] in whole}
     for name, entry in entries.items():
         if sink.footer_entries(root / name).get("fingerprint") != entry["fingerprint"]:
             found.problems.append(f"{shown(name)}: its fingerprint is not that of the manifest; it comes from another plan.")
     return [root / name for name in entries]
 
 
-def _check_report(scored: Path, found: Verification) -> None:
-    """Hold a single scored file against the digest in the footer of the report beside it."""
+def _check_single(scored: Path, found: Verification) -> list[Path]:
+    """Hold a single scored file against the report beside it; returns it when it is worth a closer look."""
     path = scored.with_suffix(".report.parquet")
     footer = sink.footer_entries(path)
     if not footer:
         found.problems.append(f"{shown(path.name)}: missing or unreadable.")
-        return
-    if footer.get("scored_sha256") != file_sha256(scored):
+        return [scored]
+    whole = footer.get("scored_sha256") == file_sha256(scored)
+    if not whole:
         found.problems.append(
             f"{shown(scored.name)}: its SHA-256 is not the report's; one of the two was changed or damaged."
         )
@@ -122,6 +125,7 @@ def _check_report(scored: Path, found: Verification) -> None:
         same = False
     if not same:
         found.problems.append(f"{shown(path.name)}: its figures are not those that were written.")
+    return [scored] if whole else []
 
 
 def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verification) -> _Sample | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably, write_atomically
+from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably
 from stsb_batch.errors import BadDataError, CannotCreateError, PermissionDeniedError, UsageError, storage_error
 from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
@@ -195,10 +195,16 @@ def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
     if target.single is not None:
         return
     content = json.dumps(manifest, indent=1).encode()
-    write_atomically(target.root / "_manifest.json", content)
+    _write(target, "_manifest.json", content)
     for path in stale:
         path.unlink(missing_ok=True)
-    write_atomically(target.root / "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
+    _write(target, "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
+
+
+def _write(target: Target, name: str, content: bytes) -> None:
+    with staged_file(target, Path(name)) as staged:
+        staged.write_bytes(content)
+        replace_durably(staged, target.root / name)
 
 
 def read_manifest(root: Path) -> dict:

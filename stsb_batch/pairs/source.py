@@ -192,6 +192,10 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
             footer = _footer_bytes(file, status.st_size)
             metadata = pq.read_metadata(file)
             schema = metadata.schema.to_arrow_schema()
+    except PermissionError as error:
+        raise BadFileError(
+            "IO", f"{shown(relative)}: IO, no permission to read it. Check its mode.", exit_code=77
+        ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise BadFileError(
             "CORRUPT_FILE", f"{shown(relative)}: CORRUPT_FILE, not readable Parquet ({first_line(error)}). Replace it."
