@@ -121,7 +121,7 @@ def test_every_verb_has_help_with_an_example(verb: list[str]):
 def test_help_lists_the_exit_codes():
     """The exit codes stand in --help."""
     shown = " ".join(run("--help").stdout.split())
-    assert all(f"{code} " in shown for code in (10, 13, 20, 64, 65, 66, 69, 70, 73, 74, 75, 77, 78))
+    assert all(f"{code} " in shown for code in (10, 11, 13, 20, 64, 65, 66, 69, 70, 73, 74, 75, 77, 78))
 
 
 @pytest.mark.parametrize(

@@ -148,16 +148,20 @@ def forget_privileges() -> None:
     libc.capset(header, data)
 
 
-class SlowEngine(FakeEngine):
-    """Wait for a file to appear before each batch, so that a test decides how long a run holds its output."""
+class SickEngine(FakeEngine):
+    """An engine that waits for a file to appear (`gate`), or stops working after some batches: `hang`, `lost`."""
 
-    def __init__(self, gate: Path) -> None:
+    def __init__(self, gate: str | None = None, sickness: str | None = None, batches: int = 0) -> None:
         super().__init__()
-        self._gate = gate
+        self._gate, self._sickness, self._batches = gate, sickness, batches
 
     def score(self, batch):
-        while not self._gate.exists():
+        while self._gate and not Path(self._gate).exists():
             time.sleep(0.01)
+        if self._sickness and len(self.shapes) >= self._batches:
+            if self._sickness == "lost":
+                raise RuntimeError("CUDA error: unspecified launch failure")
+            time.sleep(60)
         return super().score(batch)
 
 
@@ -168,8 +172,10 @@ def child(request: dict, notes: int) -> None:
     os.dup2(log, 2)
     os.environ.update(request.get("env", {}))
     os.environ["STSB_BATCH_ENGINE"], os.environ["STSB_BATCH_PRECISION"] = "openvino", "fp32"
-    engine = SlowEngine(Path(request["gate"])) if request.get("gate") else FakeEngine()
+    engine = SickEngine(**request.get("engine", {}))
     scorer.open_engine = lambda *_, **__: engine
+    if request.get("bug"):
+        score.output_schema = None
     if request.get("straight"):
         write_straight_to_the_final_name()
     if request.get("unprivileged"):

@@ -79,8 +79,9 @@ class Case:
     def command(self, output: Path, *more: str) -> list[str]:
         return ["score", self.source, "-o", output, "--model", self.model, *self.options, *more]
 
-    def run(self, output: Path, *more: str, **request) -> dict:
-        return self.driver.run(*self.command(output, *more), env={"STSB_BATCH_SHARD_ROWS": "70"}, **request)
+    def run(self, output: Path, *more: str, stall: float = 300, restarts: int = 0, **request) -> dict:
+        env = {"STSB_BATCH_SHARD_ROWS": "70", "STSB_BATCH_STALL_SECONDS": str(stall), "STSB_BATCH_RESTARTS": str(restarts)}
+        return self.driver.run(*self.command(output, *more), env=env, **request)
 
     def learn(self, output: Path) -> "Case":
         """Run unbroken, to know the right result, the steps and the time; twice, because the first run makes the home."""

@@ -10,7 +10,7 @@ from tests.reliability.harness import Case, Driver, check_clean, check_complete
 def race(case: Case, rival: Driver, folder: Path) -> tuple[dict, dict]:
     """Start two runs on one output; returns (loser, winner). The winner may go on only when the loser has ended."""
     output, gate = folder / "out", folder / "gate"
-    request = {"env": {"STSB_BATCH_SHARD_ROWS": "70"}, "gate": str(gate)}
+    request = {"env": {"STSB_BATCH_SHARD_ROWS": "70"}, "engine": {"gate": str(gate)}}
     drivers = [case.driver, rival]
     for driver in drivers:
         driver.start(*case.command(output), **request)

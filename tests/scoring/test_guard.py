@@ -1,0 +1,90 @@
+"""A forward pass that fails costs as few rows as can be, and the others keep their scores and order."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from stsb_batch.errors import DeviceLostError
+from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
+from stsb_batch.scoring.guard import FLOOR, TokenBudget
+from stsb_batch.scoring.pipeline import PairScorer
+from tests.conftest import make_pairs
+from tests.fakes import FakeEngine
+from tests.scoring.test_tokens import OURS
+
+
+class SmallDevice(FakeEngine):
+    """An engine that runs out of memory above some padded tokens."""
+
+    def __init__(self, tokens: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB") -> None:
+        super().__init__()
+        self._tokens, self._words = tokens, words
+
+    def score(self, batch):
+        if batch.input_ids.size > self._tokens:
+            self.shapes.append(batch.input_ids.shape)
+            raise RuntimeError(self._words)
+        return super().score(batch)
+
+
+class Poisoned(FakeEngine):
+    """An engine whose forward pass fails on any batch that holds a certain token."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__()
+        self._token = token
+
+    def score(self, batch):
+        if (batch.input_ids == self._token).any():
+            raise ValueError("index out of range in self")
+        return super().score(batch)
+
+
+def columns(rows: int) -> tuple[pa.Array, pa.Array]:
+    frame = make_pairs(rows)
+    return pa.array(frame["sentence1"].to_list()), pa.array(frame["sentence2"].to_list())
+
+
+def scored_by(engine: FakeEngine, budget: TokenBudget, pairs: tuple[pa.Array, pa.Array]):
+    return PairScorer(OURS, engine, FakeEngine, budget).score(*pairs)
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_order():
+    """Scores and order are those of a large device, and the ceiling that was found holds for later windows."""
+    pairs, budget, engine = columns(200), TokenBudget(4096), SmallDevice(600)
+    scored = scored_by(engine, budget, pairs)
+    assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(4096), pairs).scores)
+    assert budget.tokens <= 600
+    tried = len(engine.shapes)
+    scored_by(engine, budget, pairs)
+    assert max(rows * length for rows, length in engine.shapes[tried:]) <= 600
+
+
+def test_row_that_does_not_fit_alone_is_oom():
+    """A device too small for the longest rows costs these rows; the budget stops shrinking at its floor."""
+    pairs, budget = columns(100), TokenBudget(4096)
+    scored = scored_by(SmallDevice(24), budget, pairs)
+    assert set(scored.statuses) == {OK, OOM}
+    assert np.array_equal(np.isnan(scored.scores), scored.statuses == OOM)
+    assert scored.lengths[scored.statuses == OK].max() <= 24 < scored.lengths[scored.statuses == OOM].min()
+    assert budget.tokens == FLOOR
+
+
+def test_row_that_breaks_the_model_costs_itself_only():
+    """The row that fails is found by halving; all others have their scores."""
+    left, right = columns(100)
+    token = OURS.encode(["guitar"], ["a"]).ids[1]
+    scored = scored_by(Poisoned(token), TokenBudget(1024), (left, right))
+    poisoned = np.array(["guitar" in f"{a} {b}" for a, b in zip(left.to_pylist(), right.to_pylist(), strict=True)])
+    assert 0 < poisoned.sum() < 100
+    assert np.array_equal(scored.statuses == MODEL_ERROR, poisoned)
+    assert np.array_equal(np.isnan(scored.scores), poisoned)
+
+
+@pytest.mark.parametrize("words", ["CUDA error: an illegal memory access was encountered", "CUDA error: device-side assert"])
+def test_lost_device_ends_the_process_work(words: str):
+    """An error after which nothing works any more is not tried row by row."""
+    engine = SmallDevice(0, words)
+    with pytest.raises(DeviceLostError, match="CUDA error"):
+        scored_by(engine, TokenBudget(512), columns(50))
+    assert len(engine.shapes) == 1
