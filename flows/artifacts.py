@@ -14,7 +14,8 @@ def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
         f"{outcome.rows:,} rows, {outcome.bad_rows:,} without a score, by {job.checkpoint.name} "
         f"in {outcome.seconds:,.0f} s into {outcome.target.name}"
     )
-    create_markdown_artifact(key="score-report", markdown=report_markdown(outcome.report, headline), description=headline)
+    about = f"{job.request.location} by {job.checkpoint.name}"
+    create_markdown_artifact(key="score-report", markdown=report_markdown(outcome.report, headline), description=about)
     shards = [
         {"input": str(shard.source.relative), "output": str(outcome.target.path(shard.output)), "rows": shard.rows}
         for shard in job.shards
@@ -29,4 +30,4 @@ def publish_refresh(outcome: RefreshOutcome) -> None:
     lines = [f"**{headline}**", "", "| part | metric | value | 95 % interval | rows |", "|---|---|---:|---:|---:|"]
     lines += [f"| {' | '.join(line)} |" for line in metric_lines(outcome.metrics)]
     lines += ["", *[f"- {line}" for line in outcome.decision.checks + outcome.decision.notes]]
-    create_markdown_artifact(key="refresh-report", markdown="\n".join(lines), description=headline)
+    create_markdown_artifact(key="refresh-report", markdown="\n".join(lines), description=outcome.version.reference)

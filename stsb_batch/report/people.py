@@ -50,16 +50,21 @@ def metric_lines(report: pl.DataFrame) -> list[tuple[str, str, str, str, str]]:
     return lines
 
 
+def histogram_bars(report: pl.DataFrame) -> list[tuple[str, float, str]]:
+    """Return (scores, rows, bar of block characters) for each bar of the score histogram."""
+    bars = parts(report, "score_histogram")
+    most = max((rows for _, rows in bars), default=0) or 1
+    return [(name, rows, "█" * round(40 * rows / most)) for name, rows in bars]
+
+
 def report_view(report: pl.DataFrame) -> RenderableType:
     """Lay a report out for the terminal."""
     head = Table.grid(padding=(0, 2))
     for name, value in overview(report):
         head.add_row(Text(name, style="dim"), escape(value))
-    bars = parts(report, "score_histogram")
-    most = max((rows for _, rows in bars), default=0) or 1
     histogram = Table.grid(padding=(0, 1))
-    for name, rows in bars:
-        histogram.add_row(Text(name, style="dim"), "█" * round(40 * rows / most), f"{rows:,.0f}")
+    for name, rows, bar in histogram_bars(report):
+        histogram.add_row(Text(name, style="dim"), bar, f"{rows:,.0f}")
     return Group(
         head, "", Text("scores", style="bold"), histogram, *([metrics_table(report)] if metric_lines(report) else [])
     )
@@ -88,6 +93,6 @@ def report_markdown(report: pl.DataFrame, headline: str) -> str:
     if metric_lines(report):
         lines += ["", "| part | metric | value | 95 % interval | rows |", "|---|---|---:|---:|---:|"]
         lines += [f"| {' | '.join(line)} |" for line in metric_lines(report)]
-    lines += ["", "| score | rows |", "|---|---:|"]
-    lines += [f"| {name} | {rows:,.0f} |" for name, rows in parts(report, "score_histogram")]
+    lines += ["", "| score | rows | |", "|---|---:|---|"]
+    lines += [f"| {name} | {rows:,.0f} | {bar} |" for name, rows, bar in histogram_bars(report)]
     return "\n".join(lines)
