@@ -8,8 +8,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from flows.refresh import refresh_flow
-from flows.score import score_flow
-from stsb_batch.jobs.finish import MANY_BAD_ROWS
+from flows.score import remark, score_flow
 
 
 def nightly_run_name() -> str:
@@ -44,10 +43,7 @@ def run_night(
         elif not state.result()["passed"]:
             note = ", gate refused the new model"
     scored = score_flow(location.replace("{night}", night), str(Path(output) / night), left=left, right=right, label=label)
-    if scored["files_left_out"]:
-        note += ", files left out"
-    if scored["exit_code"] == MANY_BAD_ROWS:
-        note += ", many rows without a score"
+    note += remark(scored)
     message = f"{scored['rows']:,} rows scored into {scored['output']}{note}"
     logger.info(message)
     return Completed(name=f"Completed{note}", message=message)

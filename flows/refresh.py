@@ -4,6 +4,7 @@ from pathlib import Path
 
 from prefect import flow, task
 from prefect.runtime import flow_run
+from prefect.states import Completed, State
 
 from flows.artifacts import publish_refresh
 from stsb_batch.jobs import refresh
@@ -44,7 +45,7 @@ def refresh_flow(
     left: str = "sentence1",
     right: str = "sentence2",
     label: str | None = None,
-) -> dict:
+) -> State:
     """Train, gate and promote when labels, base or recipe are new; return the model and the verdict."""
     plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label)))
     outcome = refresh.find_done(plan)
@@ -53,4 +54,5 @@ def refresh_flow(
     if refresh.awaits_promotion(plan.request.settings.home, outcome):
         promote(plan, outcome.version)
     publish_refresh(outcome)
-    return {"model": outcome.version.reference, "passed": outcome.decision.passed, "trained": outcome.trained}
+    done = {"model": outcome.version.reference, "passed": outcome.decision.passed, "trained": outcome.trained}
+    return Completed(name="Completed" if outcome.decision.passed else "Completed, gate refused", data=done)

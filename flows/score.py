@@ -3,12 +3,14 @@
 from prefect import flow, task
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
+from prefect.states import Completed, State
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import unmapped
 
 from flows.artifacts import publish_scores
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
+from stsb_batch.jobs.finish import FILES_LEFT_OUT, MANY_BAD_ROWS
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import BadFile
@@ -59,7 +61,7 @@ def score_flow(
     right: str = "sentence2",
     label: str | None = None,
     model: str = "champion",
-) -> dict:
+) -> State:
     """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
     job = plan.plan_score(plan.ScoreRequest(location, output, Columns(left, right, label), model))
     with score.open_job(job) as pending:
@@ -67,10 +69,16 @@ def score_flow(
         scored = {shard.output: future.result() for shard, future in zip(pending, futures, strict=True)}
         outcome = finish_job(job, scored)
     publish_scores(outcome, job)
-    return {
+    done = {
         "output": str(outcome.target.name),
         "rows": outcome.rows,
         "rows_without_score": outcome.bad_rows,
         "files_left_out": len(outcome.bad_files),
         "exit_code": outcome.exit_code(),
     }
+    return Completed(name=f"Completed{remark(done)}", data=done)
+
+
+def remark(done: dict) -> str:
+    """Return what a run's state says behind `Completed` when not all of its input has a score."""
+    return {FILES_LEFT_OUT: ", files left out", MANY_BAD_ROWS: ", many rows without a score"}.get(done["exit_code"], "")

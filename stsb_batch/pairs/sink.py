@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably
-from stsb_batch.errors import BadDataError, CannotCreateError, PermissionDeniedError, UsageError, storage_error
+from stsb_batch.errors import BadDataError, CannotCreateError, PermissionDeniedError, UsageError, shown, storage_error
 from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
 
@@ -70,6 +70,10 @@ def check_target(target: Target, sources: list[SourceFile]) -> None:
             raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
         if target.single:
             continue
+        if not Path(os.path.realpath(target.root / source.relative)).is_relative_to(os.path.realpath(target.root)):
+            raise UsageError(
+                f"{shown(source.relative)}: its output would lie outside {target.root}. Name the input without '..'."
+            )
         if source.path.is_relative_to(target.root):
             raise UsageError(f"{target.root}: the output folder holds the input {source.path.name}. Choose another with -o.")
         folder = source.path.parents[len(source.relative.parts) - 1]

@@ -104,7 +104,8 @@ def find_files(location: str) -> Listing:
     Names that begin with `_` or `.` are skipped, as Spark and Hive do. Raises `NothingToReadError` when nothing is there.
     """
     if "://" in location:
-        raise UsageError(f"{shown(location)}: only local files are read so far. Copy the data to a local folder first.")
+        scheme = shown(location.split("://", maxsplit=1)[0])  # the rest may hold a password
+        raise UsageError(f"{scheme}://: only local files are read so far. Copy the data to a local folder first.")
     path = Path(location)
     if path.is_dir():
         root, found = path, path.rglob("*.parquet")

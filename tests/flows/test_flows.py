@@ -54,7 +54,13 @@ def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine
     monkeypatch.setenv("STSB_BATCH_SHARD_ROWS", "100")
     make_pairs(200).write_parquet(tmp_path / "in/part.parquet", row_group_size=100, mkdir=True)
     done = score_flow(str(tmp_path / "in"), str(tmp_path / "out"))
-    assert done == {"output": str(tmp_path / "out"), "rows": 200, "rows_without_score": 0, "exit_code": 0}
+    assert done == {
+        "output": str(tmp_path / "out"),
+        "rows": 200,
+        "rows_without_score": 0,
+        "files_left_out": 0,
+        "exit_code": 0,
+    }
     assert (tmp_path / "out/_SUCCESS").exists()
     assert any(run.name == f"score {tmp_path}/in with sts@1" for run in read("flow_runs"))
     names = {run.name for run in read("task_runs")}
@@ -62,6 +68,16 @@ def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine
     shown = {artifact.key: artifact for artifact in read("artifacts")}
     assert "Pearson" in shown["score-report"].data
     assert "part-00002-of-00002" in str(shown["score-shards"].data)
+
+
+def test_state_says_what_was_left_out(harness, plain_engine, champion, tmp_path: Path):
+    """A run that left a bad file out is Completed under a name that says so, and so is the night around it."""
+    make_pairs(50).write_parquet(tmp_path / "in/a.parquet", mkdir=True)
+    (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
+    state = score_flow(str(tmp_path / "in"), str(tmp_path / "out"), return_state=True)
+    assert (state.is_completed(), state.name) == (True, "Completed, files left out")
+    night = run_night(str(tmp_path / "in"), str(tmp_path / "nights"), NIGHT, return_state=True)
+    assert night.name == "Completed, files left out"
 
 
 def test_refresh_flow_promotes_and_does_not_train_twice(harness, plain_engine, bert: Path, tmp_path: Path, settings):
