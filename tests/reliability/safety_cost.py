@@ -29,7 +29,6 @@ SAFETY = [
     (sink, "file_sha256"),
     (finish, "file_sha256"),
     (source, "check_unchanged"),
-    (sink, "exclusive_lock"),
 ]
 
 
