@@ -78,9 +78,7 @@ def main() -> None:
     for function, seconds in spent.most_common():
         print(f"{function:16} {seconds:8.2f} s  {seconds / wall:7.2%}")
     total = sum(spent.values())
-    print(
-        f"{rows:,} rows in {wall:.1f} s ({rows / wall:,.0f} rows/s); safety {total:.1f} s, {total / wall:.2%} of the wall time"
-    )
+    print(f"{rows:,} rows in {wall:.1f} s ({rows / wall:,.0f} rows/s); safety {total:.1f} s, {total / wall:.2%} of it")
 
 
 if __name__ == "__main__":
