@@ -42,7 +42,7 @@ class PairScorer:
     def score(self, left: pa.Array, right: pa.Array, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
         """Score each row of two text columns (rows,). `progress(rows, tokens)` hears of each finished batch."""
         pairs = distinct_pairs(left, right, max_length=self.tokenizer.max_length)
-        tokens = self.tokenizer.encode(pairs.left, pairs.right)
+        tokens = self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index)
         copies = np.bincount(pairs.inverse, minlength=len(tokens.lengths))
         distinct, gaps = self._score_tokens(tokens, copies, progress)
 

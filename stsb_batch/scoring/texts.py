@@ -19,14 +19,17 @@ class DistinctPairs:
     """The pairs of a window that need a score, each once.
 
     `statuses` (rows,) int8 · `rows` (scored rows,) positions of the rows to score · `inverse` (scored rows,) which
-    distinct pair each of them is · `left`, `right` (distinct pairs,) the texts.
+    distinct pair each of them is · `left`, `right` (distinct texts,) of each side · `left_index`, `right_index`
+    (distinct pairs,) the texts of each pair.
     """
 
     statuses: np.ndarray
     rows: np.ndarray
     inverse: np.ndarray
-    left: list[str]
-    right: list[str]
+    left: pa.LargeStringArray
+    right: pa.LargeStringArray
+    left_index: np.ndarray
+    right_index: np.ndarray
 
 
 def distinct_pairs(left: pa.Array, right: pa.Array, *, max_length: int) -> DistinctPairs:
@@ -45,8 +48,10 @@ def distinct_pairs(left: pa.Array, right: pa.Array, *, max_length: int) -> Disti
         statuses=statuses,
         rows=rows,
         inverse=inverse,
-        left=left_texts.take(pa.array(left_index[chosen])).to_pylist(),
-        right=right_texts.take(pa.array(right_index[chosen])).to_pylist(),
+        left=left_texts,
+        right=right_texts,
+        left_index=left_index[chosen],
+        right_index=right_index[chosen],
     )
 
 

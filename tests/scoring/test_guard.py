@@ -73,7 +73,7 @@ def test_row_that_does_not_fit_alone_is_oom():
 def test_row_that_breaks_the_model_costs_itself_only():
     """The row that fails is found by halving; all others have their scores."""
     left, right = columns(100)
-    token = OURS.encode(["guitar"], ["a"]).ids[1]
+    token = OURS.encode(pa.array(["guitar"], pa.large_string()), pa.array(["a"], pa.large_string())).ids[1]
     scored = scored_by(Poisoned(token), TokenBudget(1024), (left, right))
     poisoned = np.array(["guitar" in f"{a} {b}" for a, b in zip(left.to_pylist(), right.to_pylist(), strict=True)])
     assert 0 < poisoned.sum() < 100
