@@ -1,5 +1,7 @@
 """Tokens equal the reference tokeniser's (law 8), on the chunk cache and on the reference path."""
 
+from functools import lru_cache
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -40,6 +42,7 @@ ODD = [
 WORDS = ["pump", "Pumps", "unbelievably", "CAFÉ", "naïve", "12.5kg", "3,000", "don't", "e-mail", "München", "O'Neill", "x"]
 
 
+@lru_cache
 def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
     backend = load_tokenizer(find_base_model("minilm")).backend_tokenizer
     return PairTokenizer(Tokenizer.from_str(backend.to_str()), pad_id=0, max_length=max_length, fast=fast)
