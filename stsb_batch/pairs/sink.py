@@ -72,7 +72,7 @@ def check_target(target: Target, sources: list[SourceFile]) -> None:
             continue
         if not Path(os.path.realpath(target.root / source.relative)).is_relative_to(os.path.realpath(target.root)):
             raise UsageError(
-                f"{shown(source.relative)}: its output would lie outside {target.root}. Name the input without '..'."
+                f"{shown(source.relative)}: a link leads its output out of {target.root}. Choose another place with -o."
             )
         if source.path.is_relative_to(target.root):
             raise UsageError(f"{target.root}: the output folder holds the input {source.path.name}. Choose another with -o.")

@@ -1,0 +1,338 @@
+"""The bad-input catalogue: what each bad file and each bad row costs, in default modes."""
+
+import os
+import time
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError, StsbBatchError, UsageError
+from stsb_batch.jobs import scorer
+from stsb_batch.jobs.finish import ScoreOutcome
+from stsb_batch.jobs.plan import ScoreRequest
+from stsb_batch.jobs.score import score_dataset
+from stsb_batch.report.table import figure
+from stsb_batch.settings import load_settings
+from tests.conftest import make_pairs
+from tests.fakes import FakeEngine
+from tests.reliability.bad_files import BAD_FILES, big_cell, good, many_rows
+
+
+@pytest.fixture(autouse=True)
+def quick_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scorer, "open_engine", lambda *_, **__: FakeEngine())
+    scorer.open_scorer.cache_clear()
+    monkeypatch.setenv("STSB_BATCH_ENGINE", "openvino")
+    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
+
+
+def score(location: Path, model: Path, output: Path | None = None, **options) -> ScoreOutcome:
+    options = {"max_bad_rows": 1.0} | options
+    return score_dataset(
+        ScoreRequest(str(location), str(output) if output else None, model=str(model), settings=load_settings(), **options)
+    )
+
+
+def score_table(table: pa.Table, model: Path, tmp_path: Path, **options) -> pa.Table:
+    pq.write_table(table, tmp_path / "in.parquet")
+    outcome = score(tmp_path / "in.parquet", model, **options)
+    return pq.ParquetFile(outcome.target.single).read()
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file_costs_itself_only(name: str, tmp_path: Path, bert: Path):
+    """In a folder it is left out, by name and reason; the other files are scored; alone it is refused with one line."""
+    reason, build = BAD_FILES[name]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for part in ("a", "c"):
+        good(folder / f"{part}.parquet")
+    build(folder / "b.parquet")
+    outcome = score(folder, bert)
+    assert [(bad.relative.name, bad.error.reason) for bad in outcome.bad_files] == [("b.parquet", reason)]
+    assert (outcome.rows, outcome.exit_code()) == (200, 11)
+    assert sorted(path.name for path in outcome.target.root.rglob("*.parquet")) == [
+        "_report.parquet",
+        "a.parquet",
+        "c.parquet",
+    ]
+    assert figure(outcome.report, "files_left_out", reason) == 1
+
+    began = time.monotonic()
+    with pytest.raises(BadFileError) as alone:
+        score(folder / "b.parquet", bert)
+    assert time.monotonic() - began < 10
+    assert alone.value.exit_code == 65
+    assert "b.parquet" in str(alone.value)
+    assert len(str(alone.value).splitlines()) == 1
+    assert not list(folder.glob("b.scored*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "build", [lambda path: many_rows(path, 200_000_000), lambda path: big_cell(path, 512 << 20)], ids=["rows", "cell"]
+)
+def test_great_bombs_are_refused_in_time(build, tmp_path: Path, bert: Path):
+    """200 million null rows and a cell of 512 MB are RESOURCE_LIMIT within 10 s."""
+    build(tmp_path / "b.parquet")
+    began = time.monotonic()
+    with pytest.raises(BadFileError) as refused:
+        score(tmp_path / "b.parquet", bert)
+    assert refused.value.reason == "RESOURCE_LIMIT"
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("name", ["new\nline", "bell\a", os.fsdecode(b"not-utf8-\xff")])
+def test_odd_names_are_rejected_and_escaped(name: str, tmp_path: Path, bert: Path):
+    """Control and undecodable characters in a name never reach a message as they are."""
+    good(tmp_path / "in.parquet")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "in.parquet").rename(folder / f"{name}.parquet")
+    good(folder / "a.parquet")
+    [bad] = score(folder, bert).bad_files
+    assert bad.error.reason == "UNSUPPORTED"
+    assert "\\" in str(bad.error)
+    assert str(bad.error).isprintable()
+
+
+BLANKS = ["", " ", "\t \n", "\u00a0", "\u200b\u200d", "\ufeff", "\u2028\u3000"]
+KEPT_AS_TEXT = [
+    "\x00",
+    "a\x07b",
+    "\u202egnp.exe",
+    "\x1b[31mred",
+    "🚲👩‍👩‍👧",
+    "e" + "\u0301" * 1000,
+    "שלום",
+    "[SEP]",
+    "</s> <pad>",
+]
+
+
+def test_status_of_each_kind_of_text(tmp_path: Path, bert: Path):
+    """Nulls, blanks, control characters, emoji, special tokens: each row has its status, in order, on either side."""
+    cells = [None, *BLANKS, *KEPT_AS_TEXT]
+    expected = ["NULL_INPUT"] + ["EMPTY_INPUT"] * len(BLANKS) + ["OK"] * len(KEPT_AS_TEXT)
+    expected[cells.index("e" + "\u0301" * 1000)] = "OK"
+    rows = [*[(cell, "b") for cell in cells], *[("a", cell) for cell in cells], (None, None)]
+    table = pa.table({"n": range(len(rows)), "sentence1": [a for a, _ in rows], "sentence2": [b for _, b in rows]})
+    scored = score_table(table, bert, tmp_path)
+    assert scored["score_status"].to_pylist() == [*expected, *expected, "NULL_INPUT"]
+    assert scored["n"].to_pylist() == list(range(len(rows)))
+    assert scored.select(table.column_names).equals(table)
+    assert [value is not None for value in scored["score"].to_pylist()] == [
+        s == "OK" for s in scored["score_status"].to_pylist()
+    ]
+
+
+@pytest.mark.parametrize(
+    "cell", [b"\xff", b"\xed\xa0\x80", b"\xc0\xaf", "é".encode()[:1]], ids=["byte", "surrogate", "overlong", "cut"]
+)
+def test_bytes_that_are_not_utf8(cell: bytes, tmp_path: Path, bert: Path):
+    """A text that is not UTF-8 is INVALID_UTF8, is written back as it came, and costs its row only."""
+    column = pa.array([b"good", cell, b"fine"], pa.binary()).view(pa.string())
+    scored = score_table(pa.table({"sentence1": column, "sentence2": ["a", "b", "c"]}), bert, tmp_path)
+    assert scored["score_status"].to_pylist() == ["OK", "INVALID_UTF8", "OK"]
+    assert scored["sentence1"].combine_chunks().view(pa.binary()).to_pylist() == [b"good", cell, b"fine"]
+
+
+@pytest.mark.parametrize("piece", ["x", "word "])
+def test_cell_of_ten_megabytes_is_cut(piece: str, tmp_path: Path, bert: Path):
+    """A very long text, with or without spaces, is scored on its beginning."""
+    table = pa.table({"sentence1": ["a", piece * (10_000_000 // len(piece))], "sentence2": ["b", "c"]})
+    assert score_table(table, bert, tmp_path)["score_status"].to_pylist() == ["OK", "OK_TRUNCATED"]
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+def test_other_text_layouts(kind: pa.DataType, tmp_path: Path, bert: Path):
+    """Large, view and dictionary strings are text, and keep their type in the output."""
+    table = pa.table({"sentence1": pa.array(["a", "b", "a"]).cast(kind), "sentence2": ["a", "c", "d"]})
+    scored = score_table(table, bert, tmp_path)
+    assert scored["score_status"].to_pylist() == ["OK"] * 3
+    assert scored.schema.field("sentence1").type == kind
+
+
+def test_column_of_nulls_breaks_the_budget(tmp_path: Path, bert: Path):
+    """A null-typed text column gives NULL_INPUT throughout: above the budget the run fails with 65 and leaves nothing."""
+    table = pa.table({"sentence1": pa.nulls(50), "sentence2": ["a"] * 50})
+    assert set(score_table(table, bert, tmp_path)["score_status"].to_pylist()) == {"NULL_INPUT"}
+    (tmp_path / "in.scored.parquet").unlink()
+    with pytest.raises(BadDataError, match=r"50 rows have no score .*NULL_INPUT 50.*--max-bad-rows"):
+        score_table(table, bert, tmp_path, max_bad_rows=0.05)
+    assert not (tmp_path / "in.scored.parquet").exists()
+
+
+def test_columns_that_only_pass_through_are_unchanged(tmp_path: Path, bert: Path):
+    """Nested, decimal, map, timestamp, fixed-size and doubled columns come out as they went in."""
+    table = pa.table(
+        {
+            "sentence1": ["a", "b"],
+            "sentence2": ["c", "d"],
+            "list": pa.array([[1, None], []], pa.list_(pa.int16())),
+            "struct": pa.array([{"x": 1, "y": ["z"]}, None]),
+            "map": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())),
+            "decimal": pa.array(["1.25", None]).cast(pa.decimal128(9, 2)),
+            "time": pa.array([1, 2], pa.timestamp("ns", "UTC")),
+            "bytes": pa.array([b"\xff", None], pa.binary(1)),
+        }
+    )
+    table = table.append_column("list", pa.array([1, 2]))
+    scored = score_table(table, bert, tmp_path)
+    assert scored.drop_columns(["score", "score_status"]).equals(table)
+
+
+def test_int96_timestamps_pass_through(tmp_path: Path, bert: Path):
+    """Timestamps in the old 96-bit form keep their values."""
+    times = pa.array([1_700_000_000_000_000_000, None], pa.timestamp("ns"))
+    table = pa.table({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "t": times})
+    pq.write_table(table, tmp_path / "in.parquet", use_deprecated_int96_timestamps=True)
+    outcome = score(tmp_path / "in.parquet", bert)
+    assert pq.ParquetFile(outcome.target.single).read()["t"].to_pylist() == times.to_pylist()
+
+
+def test_files_keep_their_own_schema(tmp_path: Path, bert: Path):
+    """Pass-through columns that only some files have, or have in another type, stay as they are in each file."""
+    for name, extra in (("a", {"x": [1]}), ("b", {"x": ["one"], "y": [2.0]}), ("c", {})):
+        path = tmp_path / f"in/{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"sentence1": ["a"], "sentence2": ["b"], **extra}), path)
+    root = score(tmp_path / "in", bert).target.root
+    names = {path.stem: pq.read_schema(path).names[2:-2] for path in root.glob("[abc].parquet")}
+    assert names == {"a": ["x"], "b": ["x", "y"], "c": []}
+    assert pq.read_schema(root / "b.parquet").field("x").type == pa.string()
+
+
+def test_hive_keys_stay_text(tmp_path: Path, bert: Path):
+    """Partition folders are mirrored to the letter, whatever their keys look like."""
+    keys = ["k=01", "k=__HIVE_DEFAULT_PARTITION__", "k=%2F..", "k=a b"]
+    for key in keys:
+        make_pairs(3).write_parquet(tmp_path / "in" / key / "p.parquet", mkdir=True)
+    outcome = score(tmp_path / "in", bert)
+    assert sorted(path.parent.name for path in outcome.target.root.rglob("p.parquet")) == sorted(keys)
+    assert outcome.rows == 12
+
+
+def test_same_file_under_two_names_is_scored_once(tmp_path: Path, bert: Path):
+    """Links and overlapping names do not double rows, and the report counts them."""
+    (tmp_path / "in").mkdir()
+    good(tmp_path / "in/a.parquet")
+    os.link(tmp_path / "in/a.parquet", tmp_path / "in/b.parquet")
+    (tmp_path / "in/c.parquet").symlink_to("a.parquet")
+    outcome = score(tmp_path / "in", bert)
+    assert outcome.rows == 100
+    assert figure(outcome.report, "files_found_twice") == 2
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden.parquet", "_delta_log/x.parquet", "_temporary/x.parquet", "_stsb_staging/x.parquet"]
+)
+def test_hidden_names_are_skipped(name: str, tmp_path: Path, bert: Path):
+    """Hidden files and folders of other tools are no input."""
+    good(tmp_path / "a.parquet")
+    (tmp_path / "in" / name).parent.mkdir(parents=True)
+    (tmp_path / "a.parquet").rename(tmp_path / "in/a.parquet")
+    (tmp_path / "in" / name).write_bytes(b"anything")
+    assert score(tmp_path / "in", bert).rows == 100
+
+
+def test_output_never_leaves_its_root(tmp_path: Path, bert: Path):
+    """Neither a glob that climbs nor a link in the output folder leads a file out of it."""
+    (tmp_path / "in/k=1").mkdir(parents=True)
+    good(tmp_path / "in/k=1/a.parquet")
+    with pytest.raises(NothingToReadError):
+        score(tmp_path / "in/*/../../in/k=1/*.parquet", bert, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/k=1").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match="a link leads its output out of"):
+        score(tmp_path / "in", bert, tmp_path / "out")
+    assert not (tmp_path / "a.parquet").exists()
+
+
+@pytest.mark.parametrize(("share", "fails"), [(0.5, False), (0.01, True)])
+def test_budget_of_bad_files(share: float, fails: bool, tmp_path: Path, bert: Path):
+    """Above the budget the run fails before a row is scored, and names the files; a single bad file is always allowed."""
+    for number in range(6):
+        path = tmp_path / f"in/{number}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"nothing") if number < 2 else good(path)
+    if fails:
+        with pytest.raises(BadDataError, match=r"(?s)0\.parquet: NOT_PARQUET.*1\.parquet.*2 of 6 files are bad"):
+            score(tmp_path / "in", bert, max_bad_files=share)
+        assert not (tmp_path / "in.scored").exists()
+    else:
+        assert len(score(tmp_path / "in", bert, max_bad_files=share).bad_files) == 2
+
+
+def test_fail_modes_stop_at_the_first(tmp_path: Path, bert: Path):
+    """--on-bad-file fail and --on-bad-row fail end with 65, name file or row, and leave no output."""
+    (tmp_path / "in").mkdir()
+    good(tmp_path / "in/a.parquet")
+    (tmp_path / "in/b.parquet").write_bytes(b"nothing")
+    with pytest.raises(BadDataError, match=r"b\.parquet: NOT_PARQUET"):
+        score(tmp_path / "in", bert, on_bad_file="fail")
+    (tmp_path / "in/b.parquet").unlink()
+    frame = make_pairs(100)
+    frame[70, "sentence2"] = " "
+    frame.write_parquet(tmp_path / "in/a.parquet", row_group_size=30)
+    with pytest.raises(BadDataError, match=r"a\.parquet: row 70 \(from 0\) is EMPTY_INPUT"):
+        score(tmp_path / "in", bert, on_bad_row="fail")
+    assert not list(tmp_path.rglob("in.scored/*.parquet"))
+    with pytest.raises(UsageError, match="--on-bad-row takes"):
+        score(tmp_path / "in", bert, on_bad_row="ignore")
+
+
+def test_quarantined_rows_can_be_mended_and_scored(tmp_path: Path, bert: Path):
+    """Rows in = rows out + quarantined rows; a mended quarantine file is input, and the labels stay beside their rows."""
+    frame = make_pairs(200)
+    frame[150, "sentence1"], frame[3, "sentence2"] = None, ""
+    frame.write_parquet(tmp_path / "in.parquet", row_group_size=64)
+    kept = score(tmp_path / "in.parquet", bert, tmp_path / "kept.parquet")
+    outcome = score(tmp_path / "in.parquet", bert, on_bad_row="quarantine")
+    assert pl.read_parquet(outcome.target.single)["id"].to_list() == [id_ for id_ in range(200) if id_ not in (3, 150)]
+    for metric in ("pearson", "mse", "labels_left_out"):
+        assert figure(outcome.report, metric) == figure(kept.report, metric)
+    side = tmp_path / "in.scored.quarantine.parquet"
+    rows = pl.read_parquet(side)
+    assert rows.select("id", "quarantine_file", "quarantine_row", "quarantine_reason").rows() == [
+        (3, "in.parquet", 3, "EMPTY_INPUT"),
+        (150, "in.parquet", 150, "NULL_INPUT"),
+    ]
+    rows.with_columns(sentence1=pl.lit("mended"), sentence2=pl.lit("text")).write_parquet(tmp_path / "mended.parquet")
+    assert score(tmp_path / "mended.parquet", bert).bad_rows == 0
+
+
+def test_file_that_changes_during_the_run_is_withdrawn(tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch):
+    """INPUT_CHANGED: no shard of the file stays, even those committed before the change; the other files do."""
+    monkeypatch.setenv("STSB_BATCH_SHARD_ROWS", "50")
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        good(tmp_path / f"in/{name}.parquet", row_group_size=50)
+    calls = []
+
+    def change(rows: int, tokens: int) -> None:
+        calls.append(rows)
+        if sum(calls) > 60 and rows:
+            os.utime(tmp_path / "in/a.parquet")
+
+    request = ScoreRequest(str(tmp_path / "in"), model=str(bert), max_bad_rows=1.0, settings=load_settings())
+    outcome = score_dataset(request, progress=change)
+    assert [(bad.relative.name, bad.error.reason) for bad in outcome.bad_files] == [("a.parquet", "INPUT_CHANGED")]
+    assert sorted(path.name for path in outcome.target.root.glob("[ab]*")) == [
+        "b-00001-of-00002.parquet",
+        "b-00002-of-00002.parquet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "location"),
+    [(NothingToReadError, "nowhere"), (NothingToReadError, "no*.parquet"), (UsageError, "s3://u:secret@b/k")],
+)
+def test_nothing_to_read(error: type[StsbBatchError], location: str, bert: Path, tmp_path: Path):
+    """A path that leads nowhere is told at once, and a password in a URI is never echoed."""
+    with pytest.raises(error) as refused:
+        score(location if "://" in location else tmp_path / location, bert)
+    assert "secret" not in str(refused.value)

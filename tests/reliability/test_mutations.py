@@ -1,0 +1,110 @@
+"""Damage valid files at random: a project error or all rows come out, never a crash, a hang or a traceback."""
+
+import random
+import resource
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stsb_batch.errors import StsbBatchError
+from stsb_batch.pairs.sandbox import Sandbox
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.pairs.source import Listing, Shard, inspect_files, probe_rows, read_windows
+from tests.reliability.bad_files import ROWS, good
+
+LAYOUTS = [
+    {"compression": "snappy"},
+    {"compression": "zstd", "row_group_size": 30},
+    {"compression": "none", "use_dictionary": False, "write_page_checksum": True},
+    {"compression": "gzip", "data_page_version": "2.0", "write_statistics": False},
+    {"compression": "lz4", "data_page_size": 256, "write_page_index": True},
+    {"compression": "zstd", "write_page_checksum": True, "version": "1.0", "store_schema": False},
+]
+
+
+def mutate(content: bytes, chance: random.Random) -> bytes:  # noqa: PLR0911
+    """Damage some bytes: cut, flip, overwrite, remove, repeat, or go for the footer."""
+    size = len(content)
+    place, length = chance.randrange(size), chance.choice([1, 1, 2, 4, 8, 64])
+    footer = size - 8 - int.from_bytes(content[-8:-4], "little")
+    match chance.randrange(7):
+        case 0:
+            return content[:place]
+        case 1:
+            return content[:place] + bytes([content[place] ^ (1 << chance.randrange(8))]) + content[place + 1 :]
+        case 2:
+            return content[:place] + chance.randbytes(length) + content[place + length :]
+        case 3:
+            return content[:place] + content[place + length :]
+        case 4:
+            return content[:place] + content[place : place + length] * 2 + content[place + length :]
+        case 5:
+            place = chance.randrange(footer, size - 8)
+            return (
+                content[:place] + chance.randbytes(length)[: size - 8 - place] + content[place + length : -8] + content[-8:]
+            )
+        case _:
+            place = chance.randrange(footer, size)
+            return content[:place] + bytes([content[place] ^ (1 << chance.randrange(8))]) + content[place + 1 :]
+
+
+def outcome_of(path: Path, sandbox: Sandbox) -> str:
+    """Take one file the way a job does, up to its last row; returns what became of it."""
+    try:
+        sources, bad = inspect_files(Listing([(path, Path(path.name))], []), Columns(), sandbox)
+        if bad:
+            return bad[0].error.reason
+        source = probe_rows(sources[0], None, sandbox)
+        groups = tuple(range(len(source.row_groups)))
+        rows = sum(window.rows.num_rows for window in read_windows(Shard(source, groups, Path("o"), ""), None))
+        return "read" if rows == source.rows else f"{rows} rows of {source.rows}"
+    except StsbBatchError as error:
+        return getattr(error, "reason", type(error).__name__)
+
+
+def damage_many(folder: Path, count: int, seed: int) -> tuple[Counter, float]:
+    """Return what became of the damaged files, and the longest time that one took, in seconds."""
+    chance, outcomes, slowest = random.Random(seed), Counter(), 0.0  # noqa: S311
+    valid = [good(folder / "valid.parquet", **layout) for layout in LAYOUTS]
+    with Sandbox() as sandbox:
+        for number in range(count):
+            path = folder / f"{number}.parquet"
+            path.write_bytes(mutate(valid[number % len(valid)], chance))
+            began = time.monotonic()
+            outcomes[outcome_of(path, sandbox)] += 1
+            slowest = max(slowest, time.monotonic() - began)
+            path.unlink()
+    return outcomes, slowest
+
+
+ENDS = {"read", "NOT_PARQUET", "CORRUPT_FILE", "ENCRYPTED", "SCHEMA", "UNSUPPORTED", "RESOURCE_LIMIT", "UsageError"}
+
+
+def test_valid_files_are_read(tmp_path: Path):
+    """Without damage each layout is read whole, so that a refusal means something."""
+    for layout in LAYOUTS:
+        good(tmp_path / "a.parquet", **layout)
+        with Sandbox() as sandbox:
+            assert outcome_of(tmp_path / "a.parquet", sandbox) == "read"
+    assert ROWS == 100
+
+
+def test_damaged_files_end_well(tmp_path: Path):
+    """Each of 300 damaged files is refused for one of the reasons, or still read to its last row."""
+    outcomes, slowest = damage_many(tmp_path, 300, seed=1)
+    assert set(outcomes) <= ENDS, outcomes
+    assert outcomes["CORRUPT_FILE"] > 100
+    assert slowest < 10
+
+
+@pytest.mark.slow
+def test_thousands_of_damaged_files_end_well(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """3,000 damaged files, with the slowest and the largest told."""
+    outcomes, slowest = damage_many(tmp_path, 3_000, seed=2)
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    with capsys.disabled():
+        print(f"\n3,000 damaged files: {dict(outcomes)}; slowest {slowest:.2f} s, largest child {largest:,.0f} MiB")
+    assert set(outcomes) <= ENDS, outcomes
+    assert slowest < 10
