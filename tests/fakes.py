@@ -29,8 +29,7 @@ class FakeEngine:
 
     def score(self, batch: Batch) -> np.ndarray:
         self.shapes.append(batch.input_ids.shape)
-        totals = (batch.input_ids * batch.attention_mask).sum(1)
-        return (totals / batch.attention_mask.sum(1) % 5).astype(np.float32)
+        return (batch.input_ids.mean(1) % 5).astype(np.float32)
 
 
 class NanEngine(FakeEngine):

@@ -29,7 +29,7 @@ def open_scorer(
         return engine if choice == plain else open_engine(checkpoint, plain, cache=cache)
 
     return PairScorer(
-        tokenizer=PairTokenizer(tokenizer.backend_tokenizer, pad_id=tokenizer.pad_token_id or 0, max_length=max_length),
+        tokenizer=PairTokenizer(tokenizer.backend_tokenizer, max_length=max_length),
         engine=engine,
         reference=reference,
         budget=TokenBudget(max_tokens),

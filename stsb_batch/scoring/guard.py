@@ -9,27 +9,27 @@ import numpy as np
 
 from stsb_batch.errors import DeviceLostError
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
-from stsb_batch.scoring.batches import pad_batch, plan_batches
+from stsb_batch.scoring.batches import gather_batch, plan_batches
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.tokens import TokenizedPairs
 
 log = logging.getLogger(__name__)
 
-FLOOR = 64  # padded tokens below which the budget is not halved any more
+FLOOR = 64  # tokens below which the budget is not halved any more
 NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "failed to allocate")
 DEVICE_LOST = ("cuda error", "device-side assert", "cublas_status_execution_failed", "unspecified launch failure")
 
 
 @dataclass
 class TokenBudget:
-    """The padded tokens a batch may have. It shrinks when the device runs out of memory, and stays so for the process."""
+    """The tokens a batch may have. It shrinks when the device runs out of memory, and stays so for the process."""
 
     tokens: int
 
     def shrink(self, failed: int) -> None:
-        """Remember that a batch of `failed` padded tokens was too much."""
+        """Remember that a batch of `failed` tokens was too much."""
         self.tokens = max(FLOOR, min(self.tokens, failed) // 2)
-        log.warning("out of memory: at most %d padded tokens in a batch from now on", self.tokens)
+        log.warning("out of memory: at most %d tokens in a batch from now on", self.tokens)
 
 
 @dataclass
@@ -52,7 +52,6 @@ def score_guarded(
     tokens: TokenizedPairs,
     rows: np.ndarray,
     budget: TokenBudget,
-    pad_id: int,
     advance: Callable[[np.ndarray], None] | None = None,
 ) -> GuardedScores:
     """Score the given rows of `tokens` in length-ordered batches; `advance(rows)` hears of each finished batch.
@@ -65,7 +64,7 @@ def score_guarded(
     while queue:
         places = queue.popleft()
         try:
-            result.scores[places] = engine.score(pad_batch(tokens, rows[places], pad_id))
+            result.scores[places] = engine.score(gather_batch(tokens, rows[places]))
         except Exception as error:  # each backend raises its own kinds, and a row must not cost the run
             out_of_memory = _is_out_of_memory(error)
             if not out_of_memory and _is_device_lost(error):
@@ -75,7 +74,7 @@ def score_guarded(
                 log.error("a pair of %d tokens has no score: %s", lengths[places[0]], _first_line(error))
             else:
                 if out_of_memory:
-                    budget.shrink(len(places) * int(lengths[places].max()))
+                    budget.shrink(int(lengths[places].sum()))
                     rest = np.concatenate([[], *queue]).astype(int)
                     queue = deque(rest[batch] for batch in plan_batches(lengths[rest], budget.tokens))
                 queue.extendleft(reversed(np.array_split(places, 2)))

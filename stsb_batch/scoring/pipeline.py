@@ -66,7 +66,7 @@ class PairScorer:
                 progress(int(copies[rows].sum()), int(tokens.lengths[rows].sum()))
 
         everything = np.arange(len(copies))
-        result = score_guarded(self.engine, tokens, everything, self.budget, self.tokenizer.pad_id, advance)
+        result = score_guarded(self.engine, tokens, everything, self.budget, advance)
         bad = np.flatnonzero((result.failures == OK) & ~np.isfinite(result.scores))
         if len(bad):  # half precision can overflow where fp32 does not
             result.replace(bad, self._score_reference(tokens, bad))
@@ -82,4 +82,4 @@ class PairScorer:
     def _score_reference(self, tokens: TokenizedPairs, rows: np.ndarray) -> GuardedScores:
         if not len(rows):
             return GuardedScores.empty(0)
-        return score_guarded(self.reference(), tokens, rows, self.budget, self.tokenizer.pad_id)
+        return score_guarded(self.reference(), tokens, rows, self.budget)

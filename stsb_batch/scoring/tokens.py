@@ -37,8 +37,7 @@ class PairTokenizer:
     reference path; `fast` says which.
     """
 
-    def __init__(self, backend: Tokenizer, *, pad_id: int, max_length: int, fast: bool = True) -> None:
-        self.pad_id = pad_id
+    def __init__(self, backend: Tokenizer, *, max_length: int, fast: bool = True) -> None:
         self.max_length = max_length
         self._backend = backend
         backend.no_padding()

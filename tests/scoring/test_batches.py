@@ -4,32 +4,31 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stsb_batch.scoring.batches import pad_batch, plan_batches
+from stsb_batch.scoring.batches import gather_batch, plan_batches
 from stsb_batch.scoring.tokens import TokenizedPairs
 
 
 @given(st.lists(st.integers(3, 512), max_size=300), st.integers(16, 4096))
 def test_plan_is_a_permutation_within_the_budget(lengths: list[int], max_tokens: int):
-    """Each row is in exactly one batch, and rows x longest is within the budget unless it is one row."""
+    """Each row is in exactly one batch, of rows of one length, within the budget unless it is one row."""
     batches = plan_batches(np.array(lengths, np.int64), max_tokens)
     rows = [row for batch in batches for row in batch.tolist()]
     assert sorted(rows) == list(range(len(lengths)))
     for batch in batches:
-        longest = max(lengths[row] for row in batch)
-        assert len(batch) == 1 or len(batch) * longest <= max_tokens
+        [length] = {lengths[row] for row in batch}
+        assert len(batch) == 1 or len(batch) * length <= max_tokens
+    longest = [lengths[batch[0]] for batch in batches]
+    assert longest == sorted(longest, reverse=True)
 
 
-@given(st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=9), min_size=1, max_size=20), st.randoms())
-def test_padding_keeps_each_row_s_tokens(rows: list[list[int]], random):
-    """Under the mask a padded row is the ragged row; outside it is padding."""
-    flat = np.array([token for row in rows for token in row], np.int32)
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    tokens = TokenizedPairs(flat, (flat % 2).astype(np.int8), offsets, np.zeros(len(rows), bool))
+@given(st.lists(st.lists(st.integers(1, 1000), min_size=4, max_size=4), min_size=1, max_size=20), st.randoms())
+def test_batch_has_each_row_s_tokens(rows: list[list[int]], random):
+    """A rectangle holds the ragged rows that were chosen, in that order."""
+    other = [7, 7]  # a row of another length in front
+    flat = np.array(other + [token for row in rows for token in row], np.int32)
+    offsets = np.concatenate([[0, 2], 2 + np.cumsum([len(row) for row in rows])])
+    tokens = TokenizedPairs(flat, (flat % 2).astype(np.int8), offsets, np.zeros(len(rows) + 1, bool))
     chosen = np.array(random.sample(range(len(rows)), random.randint(1, len(rows))))
-    batch = pad_batch(tokens, chosen, pad_id=-7)
-    for index, row in enumerate(chosen):
-        real = batch.attention_mask[index] == 1
-        assert batch.input_ids[index][real].tolist() == rows[row]
-        assert batch.token_type_ids[index][real].tolist() == [token % 2 for token in rows[row]]
-        assert (batch.input_ids[index][~real] == -7).all()
-        assert real.tolist() == sorted(real.tolist(), reverse=True)
+    batch = gather_batch(tokens, chosen + 1)
+    assert batch.input_ids.tolist() == [rows[row] for row in chosen]
+    assert batch.token_type_ids.tolist() == [[token % 2 for token in rows[row]] for row in chosen]

@@ -7,14 +7,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.jobs.scorer import open_scorer
-from stsb_batch.models.checkpoint import open_checkpoint
-from stsb_batch.scoring.engines import EngineChoice, choose_engine
+from stsb_batch.models.base import find_base_model
+from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
+from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
+from stsb_batch.scoring.engines.forward import exact_forward
+from stsb_batch.scoring.guard import TokenBudget
+from stsb_batch.scoring.pipeline import PairScorer
 from tests.conftest import make_pairs
 from tests.scoring.test_golden import make_checkpoint
+from tests.scoring.test_tokens import tokenizer
 
 
 def scores(folder: Path, choice: EngineChoice, cache_folder: Path) -> np.ndarray:
@@ -42,6 +52,55 @@ def test_fp32_equals_transformers(model, engine, request: pytest.FixtureRequest,
     """Batched scores in fp32 are those of plain transformers, pair by pair."""
     folder = request.getfixturevalue(model)
     assert np.abs(scores(folder, EngineChoice(engine, "cpu", "fp32"), tmp_path) - reference(folder)).max() <= 1e-4
+
+
+@pytest.mark.parametrize("model", ["bert", "distilbert"])
+def test_our_forward_pass_is_that_of_transformers(model, request: pytest.FixtureRequest):
+    """In fp32 it gives the same scores to 1e-5, for lengths from 2 to 200; other architectures are not taken."""
+    plain = AutoModelForSequenceClassification.from_pretrained(request.getfixturevalue(model)).eval()
+    ours, rng = exact_forward(plain), torch.Generator().manual_seed(0)
+    for length in (2, 3, 17, 64, 200):
+        ids = torch.randint(0, plain.config.vocab_size, (5, length), generator=rng)
+        types = (torch.arange(length) >= length // 2).long().expand(5, length)
+        inputs = {"input_ids": ids} | ({"token_type_ids": types} if model == "bert" else {})
+        with torch.inference_mode():
+            expected = plain(**inputs, attention_mask=torch.ones_like(ids)).logits[:, 0]
+            assert (ours(**inputs) - expected).abs().max() <= 1e-5
+    plain.config.hidden_act = plain.config.activation = "relu"
+    assert exact_forward(plain) is None
+
+
+def test_other_architectures_take_the_plain_path(tmp_path: Path):
+    """An architecture that we do not rebuild (RoBERTa) is run as it is, by either engine, to the same scores."""
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(find_base_model("minilm"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = RobertaConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=0.3, pad_token_id=0, **sizes)
+    model = RobertaForSequenceClassification(config).eval()
+    assert exact_forward(model) is None
+    save_checkpoint(model, tokenizer, tmp_path / "roberta")
+    found = [scores(tmp_path / "roberta", EngineChoice(engine, "cpu", "fp32"), tmp_path) for engine in ("torch", "openvino")]
+    assert found[0].std() > 0.1
+    assert np.abs(found[0] - found[1]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_same_pair_same_score_to_the_bit(precision: str, tmp_path: Path):
+    """With OpenVINO a score depends on nothing but the pair: not on neighbours, batch size, order or window (law 3)."""
+    checkpoint = open_checkpoint(make_checkpoint(tmp_path / "model"))
+    engine = open_engine(checkpoint, EngineChoice("openvino", "cpu", precision), cache=tmp_path)
+    frame, rng = make_pairs(60), np.random.default_rng(0)
+    found = {}
+    for max_tokens, window in ((32, 60), (100, 7), (4096, 60), (4096, 1)):
+        scorer = PairScorer(tokenizer(128), engine, lambda: engine, TokenBudget(max_tokens))
+        order = rng.permutation(frame.height)
+        for start in range(0, frame.height, window):
+            part = frame[order[start : start + window].tolist()]
+            result = scorer.score(pa.array(part["sentence1"]), pa.array(part["sentence2"])).scores
+            for row, value in zip(part["id"], result, strict=True):
+                found.setdefault(row, set()).add(value)
+    assert len(found) == 60
+    assert all(len(values) == 1 for values in found.values())
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])

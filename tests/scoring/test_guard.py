@@ -51,7 +51,7 @@ def scored_by(engine: FakeEngine, budget: TokenBudget, pairs: tuple[pa.Array, pa
 
 def test_out_of_memory_halves_the_batch_and_keeps_order():
     """Scores and order are those of a large device, and the ceiling that was found holds for later windows."""
-    pairs, budget, engine = columns(200), TokenBudget(4096), SmallDevice(600)
+    pairs, budget, engine = columns(2_000), TokenBudget(4096), SmallDevice(600)
     scored = scored_by(engine, budget, pairs)
     assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(4096), pairs).scores)
     assert budget.tokens <= 600

@@ -45,7 +45,7 @@ WORDS = ["pump", "Pumps", "unbelievably", "CAFÉ", "naïve", "12.5kg", "3,000", 
 @lru_cache
 def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
     backend = load_tokenizer(find_base_model("minilm")).backend_tokenizer
-    return PairTokenizer(Tokenizer.from_str(backend.to_str()), pad_id=0, max_length=max_length, fast=fast)
+    return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
 
 
 OURS, PLAIN = tokenizer(), tokenizer(fast=False)

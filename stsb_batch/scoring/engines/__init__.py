@@ -1,4 +1,4 @@
-"""One interface for all ways to run the forward pass: padded batches in, float32 scores out."""
+"""One interface for all ways to run the forward pass: batches of one length in, float32 scores out."""
 
 import platform
 from dataclasses import dataclass

@@ -12,6 +12,7 @@ from stsb_batch.models.checkpoint import Checkpoint, load_model, takes_segments
 from stsb_batch.scoring.batches import Batch
 from stsb_batch.scoring.engines import EngineChoice
 
+CONVERSION = 2  # counts changes of what is converted
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -29,14 +30,14 @@ class OpenVinoEngine:
         self._request = self._compiled.create_infer_request()
 
     def score(self, batch: Batch) -> np.ndarray:
-        """Score one padded batch: (pairs, tokens) in, (pairs,) float32 out."""
+        """Score one batch: (pairs, tokens) in, (pairs,) float32 out."""
         inputs = {name: getattr(batch, name) for name in self._inputs}
         return self._request.infer(inputs)[0].astype(np.float32).reshape(-1)
 
 
 def _converted(checkpoint: Checkpoint, cache: Path) -> Path:
     """Return the path of the converted model, converting it first where the cache has none for this digest."""
-    folder = cache / "openvino" / f"{checkpoint.digest[:16]}-{ov.__version__.split('-')[0]}"
+    folder = cache / "openvino" / f"{checkpoint.digest[:16]}-{ov.__version__.split('-')[0]}-{CONVERSION}"
     if (folder / "model.xml").is_file():
         return folder / "model.xml"
     staged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -57,12 +58,24 @@ def _convert(checkpoint: Checkpoint) -> ov.Model:
     import torch
     from openvino import convert_model
 
+    from stsb_batch.scoring.engines.forward import exact_forward
+
     model = load_model(checkpoint)
-    names = ["input_ids", "attention_mask", *(["token_type_ids"] if takes_segments(model) else [])]
+    names = ["input_ids", *(["token_type_ids"] if takes_segments(model) else [])]
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of branches on shapes that these models take one way only
+        converted = convert_model(exact_forward(model) or _logit_of(model, names), example_input=example)
+    for port, name in zip(converted.inputs, names, strict=True):
+        port.get_tensor().set_names({name})
+    return converted
+
+
+def _logit_of(model, names: list[str]):
+    """Wrap any architecture: inputs in a fixed order in, the single logit (pairs,) out, which is what tracing needs."""
+    import torch
 
     class Logit(torch.nn.Module):
-        """Inputs in a fixed order in, the single logit (pairs,) out: what tracing needs."""
-
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -70,10 +83,4 @@ def _convert(checkpoint: Checkpoint) -> ov.Model:
         def forward(self, *inputs):
             return self.model(**dict(zip(names, inputs, strict=True))).logits[:, 0]
 
-    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of branches on shapes that these models take one way only
-        converted = convert_model(Logit().eval(), example_input=example)
-    for port, name in zip(converted.inputs, names, strict=True):
-        port.get_tensor().set_names({name})
-    return converted
+    return Logit().eval()

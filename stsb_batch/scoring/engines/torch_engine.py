@@ -26,8 +26,8 @@ class TorchEngine:
 
     @torch.inference_mode()
     def score(self, batch: Batch) -> np.ndarray:
-        """Score one padded batch: (pairs, tokens) in, (pairs,) float32 out."""
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        """Score one batch: (pairs, tokens) in, (pairs,) float32 out."""
+        inputs = {"input_ids": batch.input_ids}
         if self._takes_segments:
             inputs["token_type_ids"] = batch.token_type_ids
         tensors = {name: torch.from_numpy(array).to(self.choice.device) for name, array in inputs.items()}
