@@ -6,7 +6,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from stsb_batch.errors import BadFileError, shown
@@ -45,7 +44,7 @@ class Sandbox:
         except BrokenPipeError:
             reply = None
         if reply is None:
-            code, words = child.wait(), self._last_words()
+            code, words = child.wait(), child.stderr.read(2_000)
             self._end()
             reason = "RESOURCE_LIMIT" if code in OUT_OF_MEMORY and b"Parquet" not in words else "CORRUPT_FILE"
             if b"decrypt" in words:  # the reader does not raise for an encrypted column, it aborts
@@ -70,19 +69,14 @@ class Sandbox:
             if "ok" in reply:
                 return reply
 
-    def _last_words(self) -> bytes:
-        self._said.seek(0)
-        return self._said.read()[-2_000:]
-
     def _running(self) -> subprocess.Popen:
         if self._child is None:
-            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
             # Its own session: Ctrl-C is for the parent, and the end of stdin ends the child.
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "stsb_batch.pairs.probe"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=subprocess.PIPE,
                 bufsize=0,
                 start_new_session=True,
                 env=os.environ | ENVIRONMENT,
@@ -95,5 +89,5 @@ class Sandbox:
             self._child.wait()
             self._child.stdin.close()
             self._child.stdout.close()
-            self._said.close()
+            self._child.stderr.close()
             self._child = None

@@ -15,8 +15,9 @@ ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows"
 class Sketch:
     """Row counts, score and length distributions, parity gaps and time of some scored rows. JSON-able.
 
-    `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows. `seconds` is
-    time spent scoring, `distinct` the pairs that went through the model.
+    `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows, `stages`
+    maps stage -> seconds. `seconds` is the time from the first window to the last, `distinct` the pairs that went through
+    the model.
     """
 
     rows: int = 0
@@ -29,12 +30,13 @@ class Sketch:
     statuses: dict[str, int] = field(default_factory=dict)
     scores: dict[str, int] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
 
     def merge(self, other: "Sketch") -> "Sketch":
         """Return the sketch of both parts' rows."""
         merged = Sketch(**{name: getattr(self, name) + getattr(other, name) for name in ADDITIVE})
         merged.parity_max = max(self.parity_max, other.parity_max)
-        for name in ("statuses", "scores", "lengths"):
+        for name in ("statuses", "scores", "lengths", "stages"):
             counts = dict(getattr(self, name))
             for key, count in getattr(other, name).items():
                 counts[key] = counts.get(key, 0) + count
@@ -74,7 +76,7 @@ class Sketch:
 
 
 def sketch_rows(
-    scores: np.ndarray, statuses: np.ndarray, lengths: np.ndarray, *, distinct: int, gaps: np.ndarray, seconds: float
+    scores: np.ndarray, statuses: np.ndarray, lengths: np.ndarray, *, distinct: int, gaps: np.ndarray, seconds: float = 0.0
 ) -> Sketch:
     """Sketch a window: scores (rows,) with NaN where there is none, status codes, tokens per pair, parity gaps (sample,)."""
     scored = np.isfinite(scores)

@@ -71,6 +71,8 @@ def build_report(
         _row("rows_per_second", _ratio(sketch.rows, sketch.seconds), sketch.rows),
         _row("tokens_per_second", _ratio(sketch.tokens, sketch.seconds), sketch.scored),
         _row("scoring_seconds", sketch.seconds, sketch.rows),
+        *[_row("stage_seconds", seconds, sketch.rows, part=stage) for stage, seconds in sorted(sketch.stages.items())],
+        *[_row("bottleneck", share, sketch.rows, part=stage) for stage, share in bottlenecks(sketch.stages)],
         _row("wall_seconds", wall_seconds, sketch.rows),
         _row("engine", 1.0, sketch.rows, part=facts.engine),
         _row("precision", 1.0, sketch.rows, part=facts.precision),
@@ -81,6 +83,13 @@ def build_report(
         rows += metric_rows(labelled["label"].to_numpy(), labelled["score"].to_numpy())
         rows.append(_row("labels_left_out", left_out, sketch.rows))
     return finish_rows(rows, facts)
+
+
+def bottlenecks(stages: dict[str, float]) -> list[tuple[str, float]]:
+    """Return the share of time in which input, engine and output held the run up; nothing without stages."""
+    held = {"input": "wait for input", "engine": "score", "output": "wait for output"}
+    total = sum(stages.get(stage, 0.0) for stage in held.values())
+    return [(name, stages.get(stage, 0.0) / total) for name, stage in held.items()] if total else []
 
 
 def metric_rows(labels: np.ndarray, scores: np.ndarray, part: str = "all") -> list[dict]:

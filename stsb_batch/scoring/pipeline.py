@@ -9,7 +9,7 @@ import pyarrow as pa
 from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.guard import GuardedScores, TokenBudget, score_guarded
-from stsb_batch.scoring.texts import distinct_pairs
+from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
 from stsb_batch.scoring.tokens import PairTokenizer, TokenizedPairs
 
 PARITY_PAIRS = 16  # pairs of each window that are scored a second time in fp32
@@ -31,6 +31,14 @@ class ScoredPairs:
 
 
 @dataclass(frozen=True)
+class PreparedPairs:
+    """A window's rows classified, and its distinct pairs tokenised."""
+
+    pairs: DistinctPairs
+    tokens: TokenizedPairs
+
+
+@dataclass(frozen=True)
 class PairScorer:
     """Everything that scoring holds open: tokeniser, engine, and the way to the fp32 engine it is compared with."""
 
@@ -41,8 +49,16 @@ class PairScorer:
 
     def score(self, left: pa.Array, right: pa.Array, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
         """Score each row of two text columns (rows,). `progress(rows, tokens)` hears of each finished batch."""
+        return self.score_prepared(self.prepare(left, right), progress)
+
+    def prepare(self, left: pa.Array, right: pa.Array) -> PreparedPairs:
+        """Classify and tokenise two text columns (rows,); needs no engine, so that it can run ahead of one."""
         pairs = distinct_pairs(left, right, max_length=self.tokenizer.max_length)
-        tokens = self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index)
+        return PreparedPairs(pairs, self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index))
+
+    def score_prepared(self, prepared: PreparedPairs, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
+        """Run the engine over prepared pairs and put the scores back into the order of the rows."""
+        pairs, tokens = prepared.pairs, prepared.tokens
         copies = np.bincount(pairs.inverse, minlength=len(tokens.lengths))
         distinct, gaps = self._score_tokens(tokens, copies, progress)
 

@@ -28,7 +28,7 @@ import transformers
 transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification  # noqa: B018 - lazy imports, done now
 
 from stsb_batch import cli, views  # noqa: E402, F401
-from stsb_batch.jobs import score, scorer, verify  # noqa: E402, F401
+from stsb_batch.jobs import score, scorer, shard, verify  # noqa: E402, F401
 from stsb_batch.pairs import sink  # noqa: E402
 from tests.fakes import FakeEngine  # noqa: E402
 
@@ -175,7 +175,7 @@ def child(request: dict, notes: int) -> None:
     engine = SickEngine(**request.get("engine", {}))
     scorer.open_engine = lambda *_, **__: engine
     if request.get("bug"):
-        score.output_schema = None
+        shard.output_schema = None
     if request.get("straight"):
         write_straight_to_the_final_name()
     if request.get("unprivileged"):

@@ -1,0 +1,200 @@
+"""One shard from input to committed output: read and tokenise, score, write, each in its own thread, one window apart."""
+
+import contextlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from stsb_batch.errors import BadDataError, StsbBatchError, shown
+from stsb_batch.jobs.finish import check_row_budget
+from stsb_batch.jobs.plan import ScorePlan, read_names
+from stsb_batch.jobs.watchdog import watchdog
+from stsb_batch.pairs import sink, source
+from stsb_batch.pairs.quarantine import RowQuarantine, side_path
+from stsb_batch.pairs.schema import CONTRACT_VERSION, METADATA_PREFIX, STATUSES, output_schema, status_array
+from stsb_batch.pairs.source import Shard, Window
+from stsb_batch.report.sketch import Sketch, sketch_rows
+from stsb_batch.scoring.pipeline import PairScorer, PreparedPairs, ScoredPairs
+
+log = logging.getLogger(__name__)
+Progress = Callable[[int, int], None]  # rows, tokens done since the last call
+Item = TypeVar("Item")
+END = object()
+
+
+@contextlib.contextmanager
+def ahead(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
+    """Run an iterator in a thread of its own, one item ahead of whoever takes them."""
+    with ThreadPoolExecutor(1, "stsb-batch reader") as pool:
+
+        def take() -> Iterator[Item]:
+            coming = pool.submit(next, items, END)
+            while (item := coming.result()) is not END:
+                coming = pool.submit(next, items, END)
+                yield item
+
+        yield take()
+
+
+class Behind:
+    """Run calls in a thread of its own, in order, at most one behind; an error comes out at the next call or the end."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "stsb-batch writer")
+        self._last: Future | None = None
+
+    def __enter__(self) -> "Behind":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._pool.shutdown()
+
+    def call(self, function: Callable, *args) -> None:
+        self.wait()
+        self._last = self._pool.submit(function, *args)
+
+    def wait(self) -> None:
+        if self._last:
+            self._last.result()
+
+
+@dataclass
+class ShardRun:
+    """The work on one shard. `seconds` holds the time in each stage, and the time the engine waited for the others."""
+
+    plan: ScorePlan
+    shard: Shard
+    scorer: PairScorer
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.sketch, self.seconds = Sketch(), Counter()
+
+    def run(self, writer, quarantine: RowQuarantine) -> None:
+        """Take all windows through the stages."""
+        with ahead(self._prepared_windows()) as windows, Behind() as behind:
+            while True:
+                with self._timed("wait for input"):
+                    item = next(windows, None)
+                if item is None:
+                    break
+                window, prepared = item
+                with self._timed("score"):
+                    scored = self.scorer.score_prepared(prepared, self.progress)
+                self.sketch = self.sketch.merge(_sketch(scored))
+                self._judge_bad_rows(scored, window)
+                with self._timed("wait for output"):
+                    behind.call(self._write, writer, quarantine, window, scored)
+            with self._timed("wait for output"):
+                behind.wait()
+        self.sketch.seconds = self.seconds["score"] + self.seconds["wait for input"] + self.seconds["wait for output"]
+        self.sketch.stages = {name: round(seconds, 6) for name, seconds in self.seconds.items()}
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] += time.perf_counter() - began
+
+    def _prepared_windows(self) -> Iterator[tuple[Window, PreparedPairs]]:
+        columns = self.plan.request.columns
+        windows = source.read_windows(self.shard, read_names(self.plan.request, self.shard.source.schema))
+        while True:
+            with self._timed("read"):
+                window = next(windows, None)
+            if window is None:
+                return
+            with self._timed("tokenise"):
+                prepared = self.scorer.prepare(window.rows.column(columns.left), window.rows.column(columns.right))
+            yield window, prepared
+
+    def _write(self, writer, quarantine: RowQuarantine, window: Window, scored: ScoredPairs) -> None:
+        with self._timed("write"):
+            rows, columns = window.rows, self.plan.request.columns
+            kept = [
+                rows.column(i) for i, name in enumerate(rows.schema.names) if columns.keep is None or name in columns.keep
+            ]
+            score = pa.array(scored.scores, pa.float32(), from_pandas=True)  # NaN, which no scored row has, becomes null
+            schema = output_schema(self.shard.source.schema, columns)
+            out = pa.RecordBatch.from_arrays([*kept, score, status_array(scored.statuses)], schema=schema)
+            if self.plan.request.on_bad_row == "quarantine":
+                bad = np.isnan(scored.scores)
+                quarantine.add(rows, bad, scored.statuses, window.first_row)
+                out = out.filter(pa.array(~bad))
+            writer.write_batch(out)
+
+    def _judge_bad_rows(self, scored: ScoredPairs, window: Window) -> None:
+        """Raise `BadDataError` for the first bad row when asked to, and when a shard alone breaks the run's budget."""
+        name, bad = shown(self.shard.source.relative), np.flatnonzero(np.isnan(scored.scores))
+        if len(bad) and self.plan.request.on_bad_row == "fail":
+            row = self.shard.first_row + window.first_row + int(bad[0])
+            raise BadDataError(
+                f"{name}: row {row:,} (from 0) is {STATUSES[scored.statuses[bad[0]]]}; nothing of the file was committed. "
+                "Mend the row, or let such rows pass with --on-bad-row keep or quarantine."
+            )
+        check_row_budget(self.plan, self.sketch, f"{name}: ")
+
+
+def score_shard(
+    plan: ScorePlan, shard: Shard, open_scorer: Callable[[], PairScorer], progress: Progress | None = None
+) -> dict:
+    """Score one shard and commit its file; returns rows, bytes, SHA-256 and footer entries of what was committed.
+
+    Raises `BadFileError` when the input is not what was planned, and `BadDataError` when its bad rows end the run.
+    """
+    began = time.perf_counter()
+    schema = output_schema(shard.source.schema, plan.request.columns)
+    with (
+        watchdog(plan.request.settings.stall_seconds) as alive,
+        sink.staged_file(plan.target, shard.output) as staged,
+    ):
+
+        def advance(rows: int, tokens: int) -> None:
+            alive()
+            if progress:
+                progress(rows, tokens)
+
+        run = ShardRun(plan, shard, open_scorer(), advance)
+        with sink.shard_writer(staged, schema) as writer, RowQuarantine(shard, staged) as quarantine:
+            run.run(writer, quarantine)
+            writer.add_key_value_metadata(_footer(plan, shard, run.sketch, quarantine.rows))
+        if run.sketch.rows != shard.rows:
+            raise StsbBatchError(f"bug: {shard.output}: {run.sketch.rows} rows out of {shard.rows}; nothing was committed.")
+        source.check_unchanged(shard.source)
+        quarantine.commit(side_path(plan.target, shard.output))
+        result = sink.commit(staged, plan.target.path(shard.output))
+    log.info("%s: %d rows in %.1f s", shown(shard.output), run.sketch.rows, time.perf_counter() - began)
+    return result
+
+
+def _sketch(scored: ScoredPairs) -> Sketch:
+    return sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=scored.gaps)
+
+
+def _footer(plan: ScorePlan, shard: Shard, sketch: Sketch, quarantined: int) -> dict[str, str]:
+    entries = {
+        "contract": str(CONTRACT_VERSION),
+        "run_id": plan.run_id,
+        "run_at": plan.started.isoformat(timespec="seconds"),
+        "fingerprint": shard.fingerprint,
+        "model": plan.checkpoint.name,
+        "model_digest": plan.checkpoint.digest,
+        "model_path": str(plan.checkpoint.path),
+        "max_length": str(plan.max_length),
+        "columns": json.dumps(asdict(plan.request.columns)),
+        "rows": str(shard.rows - quarantined),
+        "engine": plan.choice.engine,
+        "precision": plan.choice.precision,
+        "input": json.dumps(shard.source.identity() | {"row_groups": shard.row_groups}),
+        "quarantined": str(quarantined),
+        "sketch": json.dumps(sketch.to_json(), separators=(",", ":")),
+    }
+    return {METADATA_PREFIX + key: value for key, value in entries.items()}
