@@ -52,7 +52,7 @@ def score(
     model: Model = "champion",
     engine: Engine = None,
     precision: Precision = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=16, help="padded tokens in one batch")] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=16, help="tokens in one batch")] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", min=8, help="tokens of one pair; longer is cut")] = None,
     warn_bad_rows: Annotated[
         float, typer.Option(help="share of rows without a score above which the exit code is 10")
@@ -66,6 +66,7 @@ def score(
     max_bad_files: Annotated[
         float, typer.Option(min=0, max=1, help="share of bad files above which the run fails; one is allowed, unless 0")
     ] = 0.01,
+    parity: Annotated[bool, typer.Option(help="score a sample again in fp32 torch; stop when too far away")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace output of another plan")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, score nothing")] = False,
     as_json: AsJson = False,
@@ -87,6 +88,7 @@ def score(
         on_bad_file=on_bad_file,
         max_bad_rows=max_bad_rows,
         max_bad_files=max_bad_files,
+        parity=parity,
         settings=settings_with(engine=engine, precision=precision, max_tokens=max_tokens, max_length=max_length),
     )
     if dry_run:
@@ -210,6 +212,28 @@ def nightly(
         right=right,
         label=label,
     )
+
+
+@app.command(epilog="Example: stsb-batch bench --input pairs.parquet --model champion")
+def bench(
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="Parquet with sentence1, sentence2 (default: made up)")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=64, help="pairs to score in each round")] = 2_000,
+    rounds: Annotated[int, typer.Option(min=1, help="rounds; figures are medians")] = 3,
+    model: Model = "champion",
+    engine: Engine = None,
+    precision: Precision = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure this machine: ours against the usual ways, same texts, same model, same run."""
+    from stsb_batch.bench import run_bench
+    from stsb_batch.terminal import say
+    from stsb_batch.views import show_bench
+
+    settings = settings_with(engine=engine, precision=precision)
+    found = run_bench(model=model, settings=settings, input_=input_, rows=rows, rounds=rounds, say=say)
+    show_bench(found, as_json=as_json)
 
 
 @app.command(epilog="Example: stsb-batch demo")

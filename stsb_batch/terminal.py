@@ -13,6 +13,11 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+def say(line: str) -> None:
+    """Tell a person what has just been done."""
+    err.print(line)
+
+
 @contextmanager
 def row_progress() -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
     """Give (begin(total rows), advance(rows, tokens)) for a scoring job; shows rows/s, tokens/s and the time left."""

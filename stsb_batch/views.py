@@ -116,6 +116,25 @@ def show_verification(found: Verification, *, as_json: bool) -> None:
     out.print(f"{verdict}: {found.files:,} files, {found.rows:,} rows read, {found.rescored:,} rows scored again{gap}.")
 
 
+def show_bench(found: dict, *, as_json: bool) -> None:
+    """Print the table for people, and the same as one JSON line."""
+    if not as_json:
+        ours = found["results"][0]
+        table = Table(title=f"{found['pairs']:,} pairs, {found['tokens']:,} tokens: {found['input']}", title_justify="left")
+        for name in ("", "setting", "seconds", "pairs/s", "ours is", "largest gap"):
+            table.add_column(name, justify="left" if name in ("", "setting") else "right")
+        for row in found["results"]:
+            ratio = f"{row['seconds'] / ours['seconds']:.2f}x"
+            figures = (f"{row['seconds']:.2f}", f"{row['pairs_per_second']:,.0f}", ratio, f"{row['gap']:.4f}")
+            table.add_row(row["name"], row["setting"], *figures)
+        out.print(table)
+        out.print(
+            f"{found['tokens_per_second']:,.0f} tokens/s, {found['share_of_matmul']:.0%} of the "
+            f"{found['matmul_gflops']:,.0f} GFLOP/s that a bare matrix product reaches here"
+        )
+    print(json.dumps(found, default=str))
+
+
 def read_report(location: Path) -> pl.DataFrame:
     """Read a report by the name of an output folder, a scored file, its input, or the report itself."""
     if location.is_dir():

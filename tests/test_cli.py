@@ -23,6 +23,7 @@ VERBS = [
     ["report"],
     ["verify"],
     ["nightly"],
+    ["bench"],
     ["demo"],
     ["models", "list"],
     ["models", "show"],

@@ -36,6 +36,7 @@ class ScoreRequest:
     on_bad_file: str = "quarantine"
     max_bad_rows: float = 0.05
     max_bad_files: float = 0.01
+    parity: bool = True
     settings: Settings = field(default_factory=load_settings)
 
 

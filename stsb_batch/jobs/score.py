@@ -47,6 +47,7 @@ def plan_scorer(plan: ScorePlan) -> PairScorer:
         max_length=plan.max_length,
         max_tokens=settings.max_tokens,
         cache=settings.home / "cache",
+        parity=plan.request.parity,
     )
 
 

@@ -14,10 +14,18 @@ from stsb_batch.scoring.pipeline import PairScorer
 from stsb_batch.scoring.tokens import PairTokenizer
 from stsb_batch.settings import Settings
 
+MAX_TOKENS = {"cpu": 4_096, "mps": 4_096, "cuda": 65_536}  # in a batch: enough to fill the device
+
 
 @lru_cache(maxsize=1)
 def open_scorer(
-    checkpoint: Checkpoint, choice: EngineChoice, *, max_length: int, max_tokens: int, cache: Path
+    checkpoint: Checkpoint,
+    choice: EngineChoice,
+    *,
+    max_length: int,
+    max_tokens: int | None,
+    cache: Path,
+    parity: bool = True,
 ) -> PairScorer:
     """Load tokeniser and engine once per process; the fp32 engine to compare with is loaded when it is first needed."""
     tokenizer = load_tokenizer(checkpoint.path)
@@ -32,7 +40,8 @@ def open_scorer(
         tokenizer=PairTokenizer(tokenizer.backend_tokenizer, max_length=max_length),
         engine=engine,
         reference=reference,
-        budget=TokenBudget(max_tokens),
+        budget=TokenBudget(max_tokens or MAX_TOKENS[choice.device]),
+        parity=parity,
     )
 
 

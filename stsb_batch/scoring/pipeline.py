@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from stsb_batch.errors import ModelIntegrityError
 from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.guard import GuardedScores, TokenBudget, score_guarded
@@ -13,6 +14,7 @@ from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
 from stsb_batch.scoring.tokens import PairTokenizer, TokenizedPairs
 
 PARITY_PAIRS = 16  # pairs of each window that are scored a second time in fp32
+PARITY_TOLERANCE = {"fp32": 0.005, "bf16": 0.1, "fp16": 0.1}  # on the 0-5 scale; beyond it an engine is wrong, not rounded
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class PairScorer:
     engine: Engine
     reference: Callable[[], Engine]
     budget: TokenBudget
+    parity: bool = True
 
     def score(self, left: pa.Array, right: pa.Array, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
         """Score each row of two text columns (rows,). `progress(rows, tokens)` hears of each finished batch."""
@@ -91,9 +94,15 @@ class PairScorer:
         result.scores[result.failures != OK] = np.nan
         by_length = np.argsort(tokens.lengths, kind="stable")
         sample = np.unique(by_length[np.linspace(0, len(copies) - 1, PARITY_PAIRS).astype(int)]) if len(copies) else bad
-        sample = sample[result.failures[sample] == OK]
+        sample = sample[result.failures[sample] == OK] if self.parity else bad[:0]
         gaps = np.abs(result.scores[sample] - self._score_reference(tokens, sample).scores)
-        return result, gaps[np.isfinite(gaps)]
+        gaps = gaps[np.isfinite(gaps)]
+        if gaps.max(initial=0.0) > PARITY_TOLERANCE[self.engine.choice.precision]:
+            raise ModelIntegrityError(
+                f"Engine {self.engine.choice} gives scores up to {gaps.max():.3f} away from fp32 torch. Choose another with "
+                "--engine or --precision, or accept it with --no-parity."
+            )
+        return result, gaps
 
     def _score_reference(self, tokens: TokenizedPairs, rows: np.ndarray) -> GuardedScores:
         if not len(rows):

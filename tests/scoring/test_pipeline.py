@@ -1,10 +1,14 @@
 """Text columns in, scores in input order out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stsb_batch.errors import ModelIntegrityError
 from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
 from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
@@ -66,3 +70,21 @@ def test_long_pair_is_scored_on_cut_text_with_flat_memory():
     scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, TokenBudget(256)).score(pa.array(big), pa.array(["a", "b"]))
     assert scored.statuses.tolist() == [OK_TRUNCATED] * 2
     assert scored.lengths.max() <= 64
+
+
+class Skewed(FakeEngine):
+    """An engine that is wrong by a tenth of a point."""
+
+    def score(self, batch):
+        return super().score(batch) + np.float32(0.1)
+
+
+def test_engine_that_is_wrong_stops_the_run():
+    """A gap to fp32 beyond rounding ends the run with the engine's name, unless parity is switched off."""
+    left, right = pa.array(["red pump"] * 5), pa.array(["blue pump", "a", "b", "c", "d"])
+    skewed = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256))
+    with pytest.raises(ModelIntegrityError, match=r"fake fp32 on cpu gives scores up to 0\.1.*--no-parity"):
+        skewed.score(left, right)
+    accepted = replace(skewed, parity=False).score(left, right)
+    assert len(accepted.gaps) == 0
+    assert np.isfinite(accepted.scores).all()

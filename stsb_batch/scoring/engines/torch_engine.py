@@ -1,4 +1,4 @@
-"""The plain engine: any Hugging Face sequence-classification architecture, on CPU, CUDA or MPS."""
+"""The torch engine: any Hugging Face sequence-classification architecture, on CPU, CUDA or MPS."""
 
 import numpy as np
 import torch
@@ -6,22 +6,29 @@ import torch
 from stsb_batch.models.checkpoint import Checkpoint, load_model, takes_segments
 from stsb_batch.scoring.batches import Batch
 from stsb_batch.scoring.engines import EngineChoice
+from stsb_batch.scoring.engines.forward import exact_forward
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchEngine:
-    """Run the model as transformers does, in the chosen precision with the last linear layer in fp32.
+    """Run the model in the chosen precision: in fp32 as transformers does, which is what all else is compared with.
 
-    A bf16 number between 4 and 8 is a multiple of 1/32; the head in fp32 keeps scores near 5 from being rounded to that.
+    In half precision BERT and DistilBERT take our own forward pass, and the head stays in fp32: a bf16 number between 4 and
+    8 is a multiple of 1/32, and scores near 5 must not be rounded to that.
     """
 
     def __init__(self, checkpoint: Checkpoint, choice: EngineChoice) -> None:
         self.choice = choice
-        self._model = load_model(checkpoint).to(device=choice.device, dtype=DTYPES[choice.precision]).eval()
-        self._takes_segments = takes_segments(self._model)
-        if choice.precision != "fp32":
-            head = [module for module in self._model.modules() if isinstance(module, torch.nn.Linear)][-1]
+        model = load_model(checkpoint)
+        self._takes_segments = takes_segments(model)
+        exact = exact_forward(model) if choice.precision != "fp32" else None
+        self._logit_is_column = exact is None
+        self._model = (exact or model).to(device=choice.device, dtype=DTYPES[choice.precision]).eval()
+        if exact is not None:
+            exact.head.float()
+        elif choice.precision != "fp32":
+            head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
             head.float().register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
 
     @torch.inference_mode()
@@ -31,4 +38,7 @@ class TorchEngine:
         if self._takes_segments:
             inputs["token_type_ids"] = batch.token_type_ids
         tensors = {name: torch.from_numpy(array).to(self.choice.device) for name, array in inputs.items()}
-        return self._model(**tensors).logits[:, 0].float().cpu().numpy()
+        scores = self._model(**tensors)
+        if self._logit_is_column:
+            scores = scores.logits[:, 0]
+        return scores.float().cpu().numpy()

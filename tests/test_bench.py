@@ -1,0 +1,48 @@
+"""The benchmark measures the same work of each contender."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stsb_batch.bench import encoder_weights, make_distinct_pairs, matmul_ceiling, run_bench
+from stsb_batch.errors import BadDataError
+from stsb_batch.models.checkpoint import open_checkpoint
+from tests.conftest import make_pairs
+
+
+def test_made_up_sentences_are_all_distinct():
+    """No sentence occurs twice, so that no cache of texts or pairs is flattered."""
+    frame = make_distinct_pairs(500)
+    assert len(set(frame["sentence1"]) | set(frame["sentence2"])) == 1_000
+
+
+def test_contenders_score_the_same_pairs(bert: Path, tmp_path: Path, settings):
+    """Each contender that is installed gives the scores that ours gives, and is timed in each round."""
+    make_pairs(80).write_parquet(tmp_path / "in.parquet")
+    said: list[str] = []
+    options = {"settings": settings, "rows": 70, "rounds": 2, "say": said.append}
+    found = run_bench(model=str(bert), input_=tmp_path / "in.parquet", **options)
+    names = [row["name"] for row in found["results"]]
+    assert names == ["stsb-batch", "CrossEncoder default", "CrossEncoder best", "transformers pipeline"]
+    assert found["pairs"] == 70
+    assert found["tokens"] > 70 * 5
+    assert all(row["seconds"] > 0 for row in found["results"])
+    gaps = {row["name"]: row["gap"] for row in found["results"]}
+    assert gaps["CrossEncoder default"] < 1e-3
+    assert gaps["transformers pipeline"] < 1e-3
+    assert len([line for line in said if line.startswith("round")]) == 8
+    assert not (settings.home / "reports").exists()
+
+
+def test_input_without_the_columns_is_refused(bert: Path, tmp_path: Path, settings):
+    """A file with other columns is bad data, told by its name."""
+    pl.DataFrame({"a": ["x"]}).write_parquet(tmp_path / "in.parquet")
+    with pytest.raises(BadDataError, match=r"in\.parquet: needs columns sentence1 and sentence2"):
+        run_bench(model=str(bert), settings=settings, input_=tmp_path / "in.parquet", rows=64, rounds=1, say=print)
+
+
+def test_ceiling_and_weights(bert: Path):
+    """The encoder's weights are counted from its configuration; the ceiling is a speed."""
+    assert encoder_weights(open_checkpoint(bert)) == 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert matmul_ceiling("fp32", "cpu", seconds=0.05) > 1e8
