@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,7 @@ import pytest
 from stsb_batch.models.registry import promote
 from tests.conftest import make_pairs
 from tests.models.test_registry import add
+from tests.reliability.harness import Driver
 
 VERBS = [
     ["score"],
@@ -32,16 +34,22 @@ VERBS = [
 ]
 
 
+DRIVERS: list[Driver] = []
+
+
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run the command line in a fresh process, as a user does."""
-    plain = {"STSB_BATCH_ENGINE": "torch", "STSB_BATCH_PRECISION": "fp32"}
-    return subprocess.run(
-        [sys.executable, "-m", "stsb_batch.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | plain | environment,
-        check=False,
-    )
+    """Run the command line in a process of its own, forked from one that has imported the libraries already."""
+    plain = {"STSB_BATCH_ENGINE": "torch", "STSB_BATCH_PRECISION": "fp32", "STSB_BATCH_HOME": os.environ["STSB_BATCH_HOME"]}
+    done = DRIVERS[0].run(*arguments, env=plain | environment, real=True)
+    return subprocess.CompletedProcess(list(arguments), done["code"], done["stdout"], done["stderr"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hold the process that all runs of this file are forked from."""
+    DRIVERS.append(Driver(tmp_path_factory.mktemp("driver")))
+    yield
+    DRIVERS.pop().close()
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 A step is one call that changes a file system: open, write, close, fsync, rename, unlink, mkdir, rmdir, named after what
 it is done to (`replace:shard`, `fsync:folder`) and counted from 1; the product itself knows nothing of this. Requests and
-replies are lines of JSON on stdin and stdout. The engine is `FakeEngine`, so that a run takes a fraction of a second.
+replies are lines of JSON on stdin and stdout. The engine is `FakeEngine`, so that a run takes a fraction of a second, unless
+the request says `real`.
 """
 
 import contextlib
@@ -167,13 +168,13 @@ class SickEngine(FakeEngine):
 
 def child(request: dict, notes: int) -> None:
     """Be one run of the command line; never returns."""
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(f"{request['log']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     os.environ.update(request.get("env", {}))
-    os.environ["STSB_BATCH_ENGINE"], os.environ["STSB_BATCH_PRECISION"] = "openvino", "fp32"
-    engine = SickEngine(**request.get("engine", {}))
-    scorer.open_engine = lambda *_, **__: engine
+    if not request.get("real"):
+        os.environ["STSB_BATCH_ENGINE"], os.environ["STSB_BATCH_PRECISION"] = "openvino", "fp32"
+        engine = SickEngine(**request.get("engine", {}))
+        scorer.open_engine = lambda *_, **__: engine
     if request.get("bug"):
         shard.output_schema = None
     if request.get("straight"):
@@ -183,7 +184,8 @@ def child(request: dict, notes: int) -> None:
     if request.get("file_bytes"):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"], request["file_bytes"]))
-    install(Steps(request.get("fault"), notes))
+    if not request.get("real"):
+        install(Steps(request.get("fault"), notes))
     sys.argv = ["stsb-batch", *request["argv"]]
     try:
         cli.main()
@@ -219,10 +221,13 @@ def serve(request: dict) -> dict:
         while more := os.read(reader, 1 << 16):
             notes += more
     os.close(reader)
+    stdout, stderr = (Path(f"{request['log']}.{name}").read_text(errors="replace") for name in ("stdout", "stderr"))
     return {
         "code": os.waitstatus_to_exitcode(status),
         "steps": notes.decode().split("\n")[:-1],
-        "said": Path(request["log"]).read_text(errors="replace"),
+        "said": stdout + stderr,
+        "stdout": stdout,
+        "stderr": stderr,
         "seconds": time.monotonic() - began,
     }
 
