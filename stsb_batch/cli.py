@@ -37,7 +37,7 @@ Right = Annotated[str, typer.Option("--right", help="column with the second text
 Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
 Model = Annotated[str, typer.Option("--model", help="champion, name@number, a folder, or a hub id@revision")]
 Engine = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino")]
-Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16")]
+Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8")]
 
 
 @app.command(epilog="Example: stsb-batch score in.parquet --left title_a --right title_b")

@@ -1,5 +1,6 @@
 """Stand-ins with the real interface: an engine without a model, and small checkpoints with random weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,14 @@ class FakeEngine:
     """Score = mean token id modulo 5, so that each row's score depends on its own tokens only. Remembers its batches."""
 
     choice = EngineChoice("fake", "cpu", "fp32")
+    depth = 1
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, int]] = []
+
+    def submit(self, batch: Batch) -> Callable[[], np.ndarray]:
+        scores = self.score(batch)
+        return lambda: scores
 
     def score(self, batch: Batch) -> np.ndarray:
         self.shapes.append(batch.input_ids.shape)

@@ -46,6 +46,7 @@ def plan_scorer(plan: ScorePlan) -> PairScorer:
         plan.choice,
         max_length=plan.max_length,
         max_tokens=settings.max_tokens,
+        fixed_shapes=settings.fixed_shapes,
         cache=settings.home / "cache",
         parity=plan.request.parity,
     )

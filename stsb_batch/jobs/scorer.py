@@ -24,6 +24,7 @@ def open_scorer(
     *,
     max_length: int,
     max_tokens: int | None,
+    fixed_shapes: bool = False,
     cache: Path,
     parity: bool = True,
 ) -> PairScorer:
@@ -40,7 +41,7 @@ def open_scorer(
         tokenizer=PairTokenizer(tokenizer.backend_tokenizer, max_length=max_length),
         engine=engine,
         reference=reference,
-        budget=TokenBudget(max_tokens or MAX_TOKENS[choice.device]),
+        budget=TokenBudget(max_tokens or MAX_TOKENS[choice.device], fixed_shapes),
         parity=parity,
     )
 
@@ -60,6 +61,7 @@ def score_texts(checkpoint: Checkpoint, left: list[str], right: list[str], *, se
         EngineChoice("torch", device, "fp32"),
         max_length=min(settings.max_length, checkpoint.max_length),
         max_tokens=settings.max_tokens,
+        fixed_shapes=settings.fixed_shapes,
         cache=settings.home / "cache",
     )
     return scorer.score(pa.array(left, pa.string()), pa.array(right, pa.string())).scores

@@ -1,5 +1,6 @@
 """The forward pass when it fails: out of memory, one poisonous row, a device that is gone."""
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import numpy as np
 
 from stsb_batch.errors import DeviceLostError
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
-from stsb_batch.scoring.batches import gather_batch, plan_batches
+from stsb_batch.scoring.batches import Batch, gather_batch, plan_batches
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.tokens import TokenizedPairs
 
@@ -22,9 +23,18 @@ DEVICE_LOST = ("cuda error", "device-side assert", "cublas_status_execution_fail
 
 @dataclass
 class TokenBudget:
-    """The tokens a batch may have. It shrinks when the device runs out of memory, and stays so for the process."""
+    """The tokens a batch may have. It shrinks when the device runs out of memory, and stays so for the process.
+
+    With `fixed_shapes` a batch that is not full is filled up with copies of its pairs. All batches of a length then run
+    the same kernels, so that a score does not depend on how many pairs happened to share its batch.
+    """
 
     tokens: int
+    fixed_shapes: bool = False
+
+    def rows(self, length: int) -> int:
+        """Return the pairs of `length` tokens that a full batch holds."""
+        return max(1, self.tokens // length)
 
     def shrink(self, failed: int) -> None:
         """Remember that a batch of `failed` tokens was too much."""
@@ -56,32 +66,68 @@ def score_guarded(
 ) -> GuardedScores:
     """Score the given rows of `tokens` in length-ordered batches; `advance(rows)` hears of each finished batch.
 
-    A batch that does not fit is cut in half and the budget with it; one that fails otherwise is cut until the rows that
-    fail alone are found. Raises `DeviceLostError` when no later batch could succeed in this process.
+    As many batches as the engine asks for are under way at a time, so that a device never waits for the host. A batch that
+    does not fit is cut in half and the budget with it; one that fails otherwise is cut until the rows that fail alone are
+    found. Raises `DeviceLostError` when no later batch could succeed in this process.
     """
-    result, lengths = GuardedScores.empty(len(rows)), tokens.lengths[rows]
-    queue = deque(plan_batches(lengths, budget.tokens))
-    while queue:
-        places = queue.popleft()
+    run = _Run(engine, tokens, rows, budget)
+    try:
+        while run.queue or run.running:
+            done = run.step()
+            if advance and len(done):
+                advance(rows[done])
+    finally:
+        run.leave()
+    return run.result
+
+
+class _Run:
+    """Batches that wait in `queue`, and those under way in `running`; both hold places in `rows`."""
+
+    def __init__(self, engine: Engine, tokens: TokenizedPairs, rows: np.ndarray, budget: TokenBudget) -> None:
+        self._engine, self._tokens, self._rows, self._budget = engine, tokens, rows, budget
+        self._lengths = tokens.lengths[rows]
+        self.result = GuardedScores.empty(len(rows))
+        self.queue = deque(plan_batches(self._lengths, budget.tokens))
+        self.running: deque[tuple[np.ndarray, Callable[[], np.ndarray]]] = deque()
+
+    def step(self) -> np.ndarray:
+        """Start one batch or finish one; returns the places that are done with it."""
         try:
-            result.scores[places] = engine.score(gather_batch(tokens, rows[places]))
+            if self.queue and len(self.running) < self._engine.depth:
+                places = self.queue.popleft()
+                self.running.append((places, self._engine.submit(self._gather(places))))
+                return places[:0]
+            places, collect = self.running.popleft()
+            self.result.scores[places] = collect()[: len(places)]
         except Exception as error:  # each backend raises its own kinds, and a row must not cost the run
-            out_of_memory = _is_out_of_memory(error)
-            if not out_of_memory and _is_device_lost(error):
-                raise DeviceLostError(f"The device answers no more ({_first_line(error)}).") from error
-            if len(places) == 1:
-                result.failures[places] = OOM if out_of_memory else MODEL_ERROR
-                log.error("a pair of %d tokens has no score: %s", lengths[places[0]], _first_line(error))
-            else:
-                if out_of_memory:
-                    budget.shrink(int(lengths[places].sum()))
-                    rest = np.concatenate([[], *queue]).astype(int)
-                    queue = deque(rest[batch] for batch in plan_batches(lengths[rest], budget.tokens))
-                queue.extendleft(reversed(np.array_split(places, 2)))
-                continue
-        if advance:
-            advance(rows[places])
-    return result
+            return self._failed(places, error)
+        return places
+
+    def leave(self) -> None:
+        """Wait for what is still under way after an error, so that the engine can be used again."""
+        for _, collect in self.running:
+            with contextlib.suppress(Exception):
+                collect()
+
+    def _gather(self, places: np.ndarray) -> Batch:
+        size = self._budget.rows(self._lengths[places[0]]) if self._budget.fixed_shapes else len(places)
+        return gather_batch(self._tokens, self._rows[np.resize(places, max(size, len(places)))])
+
+    def _failed(self, places: np.ndarray, error: Exception) -> np.ndarray:
+        out_of_memory = _is_out_of_memory(error)
+        if not out_of_memory and _is_device_lost(error):
+            raise DeviceLostError(f"The device answers no more ({_first_line(error)}).") from error
+        if len(places) == 1:
+            self.result.failures[places] = OOM if out_of_memory else MODEL_ERROR
+            log.error("a pair of %d tokens has no score: %s", self._lengths[places[0]], _first_line(error))
+            return places
+        if out_of_memory:
+            self._budget.shrink(int(self._lengths[places].sum()))
+            rest = np.concatenate([[], *self.queue]).astype(int)
+            self.queue = deque(rest[batch] for batch in plan_batches(self._lengths[rest], self._budget.tokens))
+        self.queue.extendleft(reversed(np.array_split(places, 2)))
+        return places[:0]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -14,11 +14,23 @@ from tests.scoring.test_tokens import OURS
 
 
 class SmallDevice(FakeEngine):
-    """An engine that runs out of memory above some padded tokens."""
+    """An engine that runs out of memory above some tokens; with a depth above 1 only when the scores are asked for."""
 
-    def __init__(self, tokens: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB") -> None:
+    def __init__(self, tokens: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB", depth: int = 1) -> None:
         super().__init__()
-        self._tokens, self._words = tokens, words
+        self._tokens, self._words, self.depth, self.under_way = tokens, words, depth, 0
+
+    def submit(self, batch):
+        if self.depth == 1:
+            return super().submit(batch)
+        self.under_way += 1
+        assert self.under_way <= self.depth
+
+        def collect():
+            self.under_way -= 1
+            return self.score(batch)
+
+        return collect
 
     def score(self, batch):
         if batch.input_ids.size > self._tokens:
@@ -49,9 +61,10 @@ def scored_by(engine: FakeEngine, budget: TokenBudget, pairs: tuple[pa.Array, pa
     return PairScorer(OURS, engine, FakeEngine, budget).score(*pairs)
 
 
-def test_out_of_memory_halves_the_batch_and_keeps_order():
+@pytest.mark.parametrize("depth", [1, 3])
+def test_out_of_memory_halves_the_batch_and_keeps_order(depth: int):
     """Scores and order are those of a large device, and the ceiling that was found holds for later windows."""
-    pairs, budget, engine = columns(2_000), TokenBudget(4096), SmallDevice(600)
+    pairs, budget, engine = columns(2_000), TokenBudget(4096), SmallDevice(600, depth=depth)
     scored = scored_by(engine, budget, pairs)
     assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(4096), pairs).scores)
     assert budget.tokens <= 600
@@ -88,3 +101,20 @@ def test_lost_device_ends_the_process_work(words: str):
     with pytest.raises(DeviceLostError, match="CUDA error"):
         scored_by(engine, TokenBudget(512), columns(50))
     assert len(engine.shapes) == 1
+
+
+def test_nothing_is_left_under_way_after_an_error():
+    """Batches that were started before the error are waited for."""
+    engine = SmallDevice(0, "CUDA error: unspecified launch failure", depth=3)
+    with pytest.raises(DeviceLostError):
+        scored_by(engine, TokenBudget(64), columns(50))
+    assert engine.under_way == 0
+    assert len(engine.shapes) == 3
+
+
+def test_fixed_shapes_fill_each_batch_up():
+    """All batches of a length have the same number of rows, and the scores are those of batches as they come."""
+    pairs, engine = columns(300), FakeEngine()
+    fixed = scored_by(engine, TokenBudget(512, fixed_shapes=True), pairs)
+    assert {rows * length > 512 - length for rows, length in engine.shapes} == {True}
+    assert np.array_equal(fixed.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)

@@ -1,6 +1,7 @@
 """One interface for all ways to run the forward pass: batches of one length in, float32 scores out."""
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,15 +14,20 @@ from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.scoring.batches import Batch
 
 ENGINES = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 
 class Engine(Protocol):
-    """A loaded model. `score` gives the raw regression output, (pairs,) float32, on the scale the model was trained on."""
+    """A loaded model that takes up to `depth` batches at a time.
+
+    `submit` starts a batch; what it returns waits for the raw regression output, (pairs,) float32, on the scale the model was
+    trained on.
+    """
 
     choice: "EngineChoice"
+    depth: int
 
-    def score(self, batch: Batch) -> np.ndarray: ...
+    def submit(self, batch: Batch) -> Callable[[], np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
         precision = {"cuda": "fp16", "mps": "fp32"}.get(device) or ("bf16" if _has_amx() else "fp32")
     if precision == "fp16" and device != "cuda":
         raise UnavailableError(f"Precision fp16 needs a CUDA device, and this is {device}. Use --precision bf16 or fp32.")
+    if precision == "int8" and engine != "openvino":
+        raise UnavailableError(f"Precision int8 needs the engine openvino, and this is {engine}. Use --engine openvino.")
     return EngineChoice(engine, device, precision)
 
 

@@ -1,5 +1,7 @@
 """The torch engine: any Hugging Face sequence-classification architecture, on CPU, CUDA or MPS."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -9,6 +11,7 @@ from stsb_batch.scoring.engines import EngineChoice
 from stsb_batch.scoring.engines.forward import exact_forward
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CUDA_DEPTH = 3  # one batch being scored, one queued behind it, one whose scores are on their way back
 
 
 class TorchEngine:
@@ -20,6 +23,8 @@ class TorchEngine:
 
     def __init__(self, checkpoint: Checkpoint, choice: EngineChoice) -> None:
         self.choice = choice
+        self.depth = CUDA_DEPTH if choice.device == "cuda" else 1
+        self._copies = torch.cuda.Stream() if choice.device == "cuda" else None
         model = load_model(checkpoint)
         self._takes_segments = takes_segments(model)
         exact = exact_forward(model) if choice.precision != "fp32" else None
@@ -32,13 +37,36 @@ class TorchEngine:
             head.float().register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
 
     @torch.inference_mode()
-    def score(self, batch: Batch) -> np.ndarray:
-        """Score one batch: (pairs, tokens) in, (pairs,) float32 out."""
-        inputs = {"input_ids": batch.input_ids}
+    def submit(self, batch: Batch) -> Callable[[], np.ndarray]:
+        """Start one batch of (pairs, tokens). On CUDA nothing here waits for the device; elsewhere the scores are there."""
+        inputs = {"input_ids": torch.from_numpy(batch.input_ids)}
         if self._takes_segments:
-            inputs["token_type_ids"] = batch.token_type_ids
-        tensors = {name: torch.from_numpy(array).to(self.choice.device) for name, array in inputs.items()}
-        scores = self._model(**tensors)
-        if self._logit_is_column:
-            scores = scores.logits[:, 0]
-        return scores.float().cpu().numpy()
+            inputs["token_type_ids"] = torch.from_numpy(batch.token_type_ids)
+        if self._copies is not None:
+            return self._submit_cuda(inputs)
+        scores = self._forward({name: tensor.to(self.choice.device) for name, tensor in inputs.items()}).cpu().numpy()
+        return lambda: scores
+
+    def _submit_cuda(self, inputs: dict[str, torch.Tensor]) -> Callable[[], np.ndarray]:
+        """Copy in on a stream of its own while earlier batches are scored, then score, then copy out, all from pinned memory."""
+        compute = torch.cuda.current_stream()
+        with torch.cuda.stream(self._copies):
+            inputs = {name: tensor.pin_memory().to("cuda", non_blocking=True) for name, tensor in inputs.items()}
+        compute.wait_stream(self._copies)
+        for tensor in inputs.values():
+            tensor.record_stream(compute)
+        scores = self._forward(inputs)
+        host = torch.empty(scores.shape, pin_memory=True)
+        host.copy_(scores, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def collect() -> np.ndarray:
+            done.synchronize()
+            return host.numpy()
+
+        return collect
+
+    def _forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        scores = self._model(**inputs)
+        return (scores.logits[:, 0] if self._logit_is_column else scores).float()
