@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     max_tokens: int | None = Field(
         None, ge=16, description="tokens in one batch, the dial for speed and memory; unset: 4096 on a CPU, 65536 on CUDA"
     )
-    fixed_shapes: bool = Field(False, description="fill each batch up, for the same bits whatever shares a batch, on any engine")
+    fixed_shapes: bool = Field(False, description="fill batches up: the same bits whatever shares a batch, on any engine")
     max_length: int = Field(512, ge=8, description="tokens of one pair; longer pairs are cut, never above the model's limit")
     shard_rows: int = Field(1_000_000, ge=1, description="rows after which a file is cut into a further shard")
     stall_seconds: float = Field(300.0, gt=0, description="seconds without progress after which a run ends with 75")

@@ -100,7 +100,7 @@ class _Run:
                 return places[:0]
             places, collect = self.running.popleft()
             self.result.scores[places] = collect()[: len(places)]
-        except Exception as error:  # each backend raises its own kinds, and a row must not cost the run
+        except Exception as error:  # noqa: BLE001 - each backend raises its own kinds, and a row must not cost the run
             return self._failed(places, error)
         return places
 

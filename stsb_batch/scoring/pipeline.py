@@ -14,7 +14,8 @@ from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
 from stsb_batch.scoring.tokens import PairTokenizer, TokenizedPairs
 
 PARITY_PAIRS = 16  # pairs of each window that are scored a second time in fp32
-PARITY_TOLERANCE = {"fp32": 0.005, "bf16": 0.1, "fp16": 0.1, "int8": 0.3}  # on the 0-5 scale; beyond it an engine is wrong, not rounded
+# on the 0-5 scale; beyond it an engine is wrong, not rounded
+PARITY_TOLERANCE = {"fp32": 0.005, "bf16": 0.1, "fp16": 0.1, "int8": 0.3}
 
 
 @dataclass(frozen=True)

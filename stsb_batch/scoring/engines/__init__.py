@@ -20,8 +20,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 class Engine(Protocol):
     """A loaded model that takes up to `depth` batches at a time.
 
-    `submit` starts a batch; what it returns waits for the raw regression output, (pairs,) float32, on the scale the model was
-    trained on.
+    `submit` starts a batch; what it returns waits for the raw regression output, (pairs,) float32, on the scale the model
+    was trained on.
     """
 
     choice: "EngineChoice"

@@ -70,7 +70,8 @@ def _compress_weights(model: ov.Model) -> None:
         groups = weights.data.reshape(weights.shape[0], -1, GROUP)
         scale = np.maximum(np.abs(groups).max(2, keepdims=True) / 127, np.float32(1e-30))
         rounded = ops.convert(ops.constant(np.round(groups / scale).astype(np.int8)), "f32")
-        whole = ops.reshape(ops.multiply(rounded, ops.constant(scale)), ops.constant(list(weights.shape)), special_zero=False)
+        scaled = ops.multiply(rounded, ops.constant(scale))
+        whole = ops.reshape(scaled, ops.constant(list(weights.shape)), special_zero=False)
         product.input(1).replace_source_output(whole.output(0))
     model.validate_nodes_and_infer_types()
 

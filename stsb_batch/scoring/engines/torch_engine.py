@@ -48,7 +48,7 @@ class TorchEngine:
         return lambda: scores
 
     def _submit_cuda(self, inputs: dict[str, torch.Tensor]) -> Callable[[], np.ndarray]:
-        """Copy in on a stream of its own while earlier batches are scored, then score, then copy out, all from pinned memory."""
+        """Copy in on a stream of its own while earlier batches are scored; score; copy out; all through pinned memory."""
         compute = torch.cuda.current_stream()
         with torch.cuda.stream(self._copies):
             inputs = {name: tensor.pin_memory().to("cuda", non_blocking=True) for name, tensor in inputs.items()}
