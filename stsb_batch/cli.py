@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from pathlib import Path
@@ -20,6 +21,7 @@ EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 d
 69 device, hub or server missing · 70 bug · 73 cannot create output · 74 I/O error or disk full · 75 output in use or no
 progress, try later · 77 permission · 78 configuration · 130/143 stopped by a signal: run the same command again to go on."""
 
+STARTED = time.time()
 MAX_RESTARTS = 2  # fresh processes after a lost device
 
 app = typer.Typer(
@@ -90,6 +92,7 @@ def score(
         max_bad_files=max_bad_files,
         parity=parity,
         settings=settings_with(engine=engine, precision=precision, max_tokens=max_tokens, max_length=max_length),
+        asked=STARTED,
     )
     if dry_run:
         show_plan(plan_score(request, probe_rows=False), as_json=as_json)

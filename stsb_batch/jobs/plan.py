@@ -1,6 +1,7 @@
 """The start of a scoring job: check the request and cut the work into shards, before anything is loaded or written."""
 
 import datetime as dt
+import time
 import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ MESSAGES = 20  # bad files that are told one by one
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What the user asks for. Everything that changes a score goes into the shard fingerprints."""
+    """What the user asks for, and when (`asked`, Unix time). Everything that changes a score goes into the fingerprints."""
 
     location: str
     output: str | None = None
@@ -38,6 +39,7 @@ class ScoreRequest:
     max_bad_files: float = 0.01
     parity: bool = True
     settings: Settings = field(default_factory=load_settings)
+    asked: float = field(default_factory=time.time)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -68,7 +68,10 @@ class Behind:
 
 @dataclass
 class ShardRun:
-    """The work on one shard. `seconds` holds the time in each stage, and the time the engine waited for the others."""
+    """The work on one shard. `seconds` holds the time in each stage, and the time the engine waited for the others.
+
+    `first_score` is the time from the request to the first scored batch, in seconds.
+    """
 
     plan: ScorePlan
     shard: Shard
@@ -76,7 +79,7 @@ class ShardRun:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.sketch, self.seconds = Sketch(), Counter()
+        self.sketch, self.seconds, self.first_score = Sketch(), Counter(), None
 
     def run(self, writer, quarantine: RowQuarantine) -> None:
         """Take all windows through the stages."""
@@ -88,15 +91,21 @@ class ShardRun:
                     break
                 window, prepared = item
                 with self._timed("score"):
-                    scored = self.scorer.score_prepared(prepared, self.progress)
+                    scored = self.scorer.score_prepared(prepared, self._advance)
                 self.sketch = self.sketch.merge(_sketch(scored))
                 self._judge_bad_rows(scored, window)
                 with self._timed("wait for output"):
                     behind.call(self._write, writer, quarantine, window, scored)
             with self._timed("wait for output"):
                 behind.wait()
+        self.sketch.first_score = self.first_score
         self.sketch.seconds = self.seconds["score"] + self.seconds["wait for input"] + self.seconds["wait for output"]
         self.sketch.stages = {name: round(seconds, 6) for name, seconds in self.seconds.items()}
+
+    def _advance(self, rows: int, tokens: int) -> None:
+        if self.first_score is None:
+            self.first_score = time.time() - self.plan.request.asked
+        self.progress(rows, tokens)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -176,7 +185,8 @@ def score_shard(
 
 
 def _sketch(scored: ScoredPairs) -> Sketch:
-    return sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=scored.gaps)
+    sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=scored.gaps)
+    return replace(sketch, model_tokens=scored.model_tokens, filling=scored.filling)
 
 
 def _footer(plan: ScorePlan, shard: Shard, sketch: Sketch, quarantined: int) -> dict[str, str]:

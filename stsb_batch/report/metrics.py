@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 METRICS = ("mse", "rmse", "mae", "pearson", "spearman")
 MAX_GATHERED = 20_000_000  # pairs x draws: above this fewer draws are made, 100 at least
@@ -24,6 +23,8 @@ def regression_metrics(labels: np.ndarray, scores: np.ndarray, *, draws: int = 1
     Intervals are percentile bootstrap over pairs (Efron 1979). For Spearman the ranks of the full sample are resampled,
     which spares sorting each draw. A correlation is NaN where scores or labels do not vary.
     """
+    from scipy.stats import rankdata  # half a second, which a run without labels need not wait for
+
     labels, scores = labels.astype(np.float64), scores.astype(np.float64)
     if len(labels) == 0:
         return {name: Estimate(np.nan, np.nan, np.nan) for name in METRICS}

@@ -36,6 +36,7 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         ("tokens per pair, mean / max", f"{number('tokens_mean', '.1f')} / {number('tokens_max')}"),
         ("truncated / duplicate pairs", f"{number('truncation_rate', '.2%')} / {number('duplicate_rate', '.2%')}"),
         ("scoring speed", f"{number('rows_per_second')} rows/s, {number('tokens_per_second')} tokens/s"),
+        ("first score after", f"{number('first_score_seconds', '.1f')} s"),
         ("held up by", ", ".join(f"{name} {share:.0%}" for name, share in parts(report, "bottleneck")) or "-"),
         ("gap to fp32, max / mean", f"{number('parity_max_gap', '.4f')} / {number('parity_mean_gap', '.4f')}"),
     ]

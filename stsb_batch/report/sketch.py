@@ -8,7 +8,7 @@ from stsb_batch.pairs.schema import STATUSES
 
 LOW, HIGH, BIN = -1.0, 6.0, 0.001  # scores are counted in bins of a thousandth; the ends collect what lies outside
 BINS = round((HIGH - LOW) / BIN)
-ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows")
+ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows", "model_tokens", "filling")
 
 
 @dataclass
@@ -17,13 +17,17 @@ class Sketch:
 
     `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows, `stages`
     maps stage -> seconds. `seconds` is the time from the first window to the last, `distinct` the pairs that went through
-    the model.
+    the model, which saw `model_tokens`, `filling` of them only to fill batches up. `first_score` is the time from the
+    request to the first scored batch, of the part that had one first.
     """
 
     rows: int = 0
     distinct: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    first_score: float | None = None
+    model_tokens: int = 0
+    filling: int = 0
     parity_rows: int = 0
     parity_sum: float = 0.0
     parity_max: float = 0.0
@@ -36,6 +40,7 @@ class Sketch:
         """Return the sketch of both parts' rows."""
         merged = Sketch(**{name: getattr(self, name) + getattr(other, name) for name in ADDITIVE})
         merged.parity_max = max(self.parity_max, other.parity_max)
+        merged.first_score = min((s for s in (self.first_score, other.first_score) if s is not None), default=None)
         for name in ("statuses", "scores", "lengths", "stages"):
             counts = dict(getattr(self, name))
             for key, count in getattr(other, name).items():

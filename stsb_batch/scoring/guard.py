@@ -44,10 +44,15 @@ class TokenBudget:
 
 @dataclass
 class GuardedScores:
-    """`scores` (rows,) float32 as the engine gave them, `failures` (rows,) int8: OK, OOM or MODEL_ERROR."""
+    """`scores` (rows,) float32 as the engine gave them, `failures` (rows,) int8: OK, OOM or MODEL_ERROR.
+
+    `tokens` went through the model, `filling` of them only to fill batches up.
+    """
 
     scores: np.ndarray
     failures: np.ndarray
+    tokens: int = 0
+    filling: int = 0
 
     @classmethod
     def empty(cls, rows: int) -> "GuardedScores":
@@ -111,8 +116,11 @@ class _Run:
                 collect()
 
     def _gather(self, places: np.ndarray) -> Batch:
-        size = self._budget.rows(self._lengths[places[0]]) if self._budget.fixed_shapes else len(places)
-        return gather_batch(self._tokens, self._rows[np.resize(places, max(size, len(places)))])
+        length = int(self._lengths[places[0]])
+        size = max(len(places), self._budget.rows(length) if self._budget.fixed_shapes else 0)
+        self.result.tokens += size * length
+        self.result.filling += (size - len(places)) * length
+        return gather_batch(self._tokens, self._rows[np.resize(places, size)])
 
     def _failed(self, places: np.ndarray, error: Exception) -> np.ndarray:
         out_of_memory = _is_out_of_memory(error)

@@ -23,13 +23,16 @@ class ScoredPairs:
     """What became of a window's rows.
 
     `scores` (rows,) float32, NaN where there is none · `statuses` (rows,) int8 · `lengths` (rows,) int32 tokens, 0 where
-    not scored · `distinct` pairs that went through the model · `gaps` (sample,) |score - fp32 score|.
+    not scored · `distinct` pairs that went through the model · `model_tokens`, of which `filling` only filled batches up ·
+    `gaps` (sample,) |score - fp32 score|.
     """
 
     scores: np.ndarray
     statuses: np.ndarray
     lengths: np.ndarray
     distinct: int
+    model_tokens: int
+    filling: int
     gaps: np.ndarray
 
 
@@ -76,7 +79,7 @@ class PairScorer:
         lengths[pairs.rows] = tokens.lengths[pairs.inverse]
         if progress:
             progress(len(statuses) - len(pairs.rows), 0)
-        return ScoredPairs(scores, statuses, lengths, len(copies), gaps)
+        return ScoredPairs(scores, statuses, lengths, len(copies), distinct.tokens, distinct.filling, gaps)
 
     def _score_tokens(self, tokens: TokenizedPairs, copies: np.ndarray, progress) -> tuple[GuardedScores, np.ndarray]:
         """Score distinct pairs, and a sample of them a second time in fp32; returns the scores and the sample's gaps."""
