@@ -1,8 +1,8 @@
 """This machine against the usual ways to score pairs: same texts, same model, same run, alternating.
 
 Timed is Parquet to Parquet with models loaded and warm: read, tokenise, score, write (ours also checks, hashes and reports).
-Peers run as their documentation shows (default) and as well as they can be made to (best: longest texts first, and the best
-precision and batch size of a small sweep). Each figure is the median over the rounds.
+Each figure is the median over the rounds; the peers are those of `peers.py`. Tokenising is measured apart, against the
+library `tokenizers` on the same texts.
 """
 
 import datetime as dt
@@ -20,33 +20,24 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import torch
 
 from stsb_batch.errors import BadDataError
 from stsb_batch.jobs.plan import ScoreRequest
 from stsb_batch.jobs.score import score_dataset
-from stsb_batch.models.checkpoint import Checkpoint, load_model
+from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
 from stsb_batch.models.registry import resolve_model
+from stsb_batch.peers import Contender, Scores, find_peers
 from stsb_batch.report.table import figure
+from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
 from stsb_batch.scoring.engines import choose_engine
 from stsb_batch.settings import Settings
 
-SWEEP = [(dtype, batch) for dtype in ("float32", "bfloat16") for batch in (32, 128)]
 SWEEP_PAIRS = 256
+TOKENISED = 65_000  # pairs whose texts are tokenised
 MATMUL = (4_096, 384, 1_536)  # rows, inner, columns: one feed-forward product of MiniLM on a batch
 SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxholquazerpil")
-
-Scores = np.ndarray
-Runner = Callable[[Path, Path], Scores]  # input file, output file
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to score a file, with how it was set."""
-
-    name: str
-    setting: str
-    run: Runner
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,11 @@ def run_bench(
         frame.write_parquet(folder / "in.parquet")
         frame[:64].write_parquet(folder / "warm.parquet")
         ours = Ours(checkpoint, settings.model_copy(update={"home": folder / "home"}))
-        contenders = [Contender("stsb-batch", str(choice), ours), *_peers(checkpoint, frame[:SWEEP_PAIRS], say)]
+        contenders = [Contender("stsb-batch", str(choice), ours)]
+        if choice.engine == "openvino" and choice.precision != "int8":
+            int8 = Ours(checkpoint, ours.settings.model_copy(update={"engine": "openvino", "precision": "int8"}))
+            contenders.append(Contender("stsb-batch int8", "openvino int8 on cpu", int8))
+        contenders += find_peers(checkpoint, frame[:SWEEP_PAIRS], say)
         for contender in contenders:
             contender.run(folder / "warm.parquet", folder / "out.parquet")
         times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
@@ -113,6 +108,7 @@ def run_bench(
         "engine": str(choice),
         "tokens_per_second": ours.tokens / results[0].seconds,
         "matmul_gflops": ceiling / 1e9,
+        "tokeniser": tokeniser_speed(checkpoint, _read(input_, TOKENISED) if input_ else make_distinct_pairs(TOKENISED)),
         "share_of_matmul": 2 * ours.tokens * encoder_weights(checkpoint) / results[0].seconds / ceiling,
         "machine": _machine(choice.device),
         "results": [vars(result) for result in results],
@@ -130,80 +126,51 @@ class Ours:
     """Score a file with this package; `tokens` is what the last run's model saw, repeated pairs counted each time."""
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
-        self._checkpoint, self._settings, self.tokens = checkpoint, settings, 0
+        self._checkpoint, self.settings, self.tokens = checkpoint, settings, 0
 
     def __call__(self, source: Path, output: Path) -> Scores:
-        request = ScoreRequest(str(source), str(output), model=str(self._checkpoint.path), settings=self._settings)
+        request = ScoreRequest(str(source), str(output), model=str(self._checkpoint.path), settings=self.settings)
         outcome = score_dataset(replace(request, overwrite=True))
         self.tokens = round(figure(outcome.report, "tokens_mean") * outcome.rows)
         return pl.read_parquet(output)["score"].to_numpy()
-
-
-def _peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str], None]) -> list[Contender]:
-    """Return the peers that are installed, each with its defaults and at its best."""
-    found = []
-    if find_spec("sentence_transformers"):
-        default = _cross_encoder(checkpoint, "float32", 32)
-        found.append(Contender("CrossEncoder default", "float32, batch 32", _with_files(default, longest_first=False)))
-        dtype, batch = min(SWEEP, key=lambda setting: _seconds(_cross_encoder(checkpoint, *setting), sample))
-        say(f"CrossEncoder at its best here: {dtype}, batch {batch}")
-        best = _with_files(_cross_encoder(checkpoint, dtype, batch), longest_first=True)
-        found.append(Contender("CrossEncoder best", f"{dtype}, batch {batch}, sorted", best))
-    plain = _with_files(_pipeline(checkpoint), longest_first=False)
-    return [*found, Contender("transformers pipeline", "float32, batch 32", plain)]
-
-
-def _cross_encoder(checkpoint: Checkpoint, dtype: str, batch: int) -> Callable[[list], Scores]:
-    from sentence_transformers import CrossEncoder
-
-    encoder = CrossEncoder(
-        str(checkpoint.path), max_length=checkpoint.max_length, local_files_only=True, model_kwargs={"dtype": dtype}
-    )
-    identity = torch.nn.Identity()
-    return lambda pairs: encoder.predict(pairs, batch_size=batch, activation_fn=identity, show_progress_bar=False)
-
-
-def _pipeline(checkpoint: Checkpoint) -> Callable[[list], Scores]:
-    from transformers import pipeline
-
-    classify = pipeline(
-        "text-classification", str(checkpoint.path), function_to_apply="none", truncation=True, device=_torch_device()
-    )
-
-    def predict(pairs: list) -> Scores:
-        inputs = [{"text": left, "text_pair": right} for left, right in pairs]
-        return np.array([found["score"] for found in classify(inputs, batch_size=32)], np.float32)
-
-    return predict
-
-
-def _with_files(predict: Callable[[list], Scores], *, longest_first: bool) -> Runner:
-    """Read, predict, write, the way a short script would."""
-
-    def run(source: Path, output: Path) -> Scores:
-        frame = pl.read_parquet(source)
-        pairs = list(zip(frame["sentence1"].to_list(), frame["sentence2"].to_list(), strict=True))
-        order = np.argsort([-len(a) - len(b) for a, b in pairs], kind="stable") if longest_first else np.arange(len(pairs))
-        scores = np.empty(len(pairs), np.float32)
-        scores[order] = np.asarray(predict([pairs[row] for row in order]), np.float32).reshape(-1)
-        frame.with_columns(score=scores).write_parquet(output)
-        return scores
-
-    return run
-
-
-def _seconds(predict: Callable[[list], Scores], sample: pl.DataFrame) -> float:
-    pairs = sorted(sample.rows(), key=lambda pair: -len(pair[0]) - len(pair[1]))
-    predict(pairs[:32])
-    began = time.perf_counter()
-    predict(pairs)
-    return time.perf_counter() - began
 
 
 def _result(contender: Contender, times: list[float], scores: dict[str, Scores]) -> Result:
     seconds, found = statistics.median(times), scores[contender.name]
     gap = float(np.nanmax(np.abs(found - scores["stsb-batch"])))
     return Result(contender.name, contender.setting, seconds, len(found) / seconds, gap)
+
+
+def tokeniser_speed(checkpoint: Checkpoint, frame: pl.DataFrame, *, rounds: int = 3) -> dict[str, float]:
+    """Compare the chunk cache with `tokenizers` on all texts of a frame, alternating; speeds are sentences per second.
+
+    `cold` starts with an empty cache each time, `warm` meets the same texts again. `differences` counts texts whose ids
+    differ. Empty for tokenisers that the chunk cache does not take.
+    """
+    backend = load_tokenizer(checkpoint.path).backend_tokenizer
+    if not is_chunk_exact(backend):
+        return {}
+    backend.no_truncation()
+    backend.no_padding()
+    texts = pa.concat_arrays([frame[name].to_arrow().cast(pa.large_string()) for name in ("sentence1", "sentence2")])
+    strings, seconds = texts.to_pylist(), {name: [] for name in ("tokenizers", "cold", "warm")}
+    for _ in range(rounds):
+        encoder = ChunkEncoder(backend)
+        calls = {
+            "tokenizers": lambda: backend.encode_batch_fast(strings, add_special_tokens=False),
+            "cold": lambda encoder=encoder: encoder.encode(texts),
+            "warm": lambda encoder=encoder: encoder.encode(texts),
+        }
+        results = {}
+        for name, call in calls.items():
+            began = time.perf_counter()
+            results[name] = call()
+            seconds[name].append(time.perf_counter() - began)
+    ids, bounds = results["cold"].ids, results["cold"].offsets
+    expected = (encoding.ids for encoding in results["tokenizers"])
+    different = sum(ids[a:b].tolist() != found for a, b, found in zip(bounds, bounds[1:], expected, strict=False))
+    speeds = {name: len(texts) / statistics.median(times) for name, times in seconds.items()}
+    return {"sentences": len(texts), "differences": different} | speeds
 
 
 def encoder_weights(checkpoint: Checkpoint) -> int:
@@ -230,13 +197,9 @@ def matmul_ceiling(precision: str, device: str, *, seconds: float = 1.0) -> floa
     return best
 
 
-def _torch_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _machine(device: str) -> dict:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    packages = ("torch", "transformers", "openvino", "sentence-transformers", "pyarrow", "polars")
+    packages = ("torch", "transformers", "openvino", "sentence-transformers", "onnxruntime", "pyarrow", "polars")
     return {"device": name, "cores": os.cpu_count(), "python": platform.python_version()} | {
         package: version(package) for package in packages if find_spec(package.replace("-", "_"))
     }

@@ -132,6 +132,14 @@ def show_bench(found: dict, *, as_json: bool) -> None:
             f"{found['tokens_per_second']:,.0f} tokens/s, {found['share_of_matmul']:.0%} of the "
             f"{found['matmul_gflops']:,.0f} GFLOP/s that a bare matrix product reaches here"
         )
+        if found["tokeniser"]:
+            speeds = found["tokeniser"]
+            ratios = [speeds[way] / speeds["tokenizers"] for way in ("cold", "warm")]
+            out.print(
+                f"tokeniser on {speeds['sentences']:,} sentences: {speeds['cold']:,.0f} a second cold, "
+                f"{speeds['warm']:,.0f} warm, `tokenizers` {speeds['tokenizers']:,.0f} ({ratios[0]:.1f}x and "
+                f"{ratios[1]:.1f}x), {speeds['differences']} with different ids"
+            )
     print(json.dumps(found, default=str))
 
 

@@ -24,14 +24,26 @@ def test_contenders_score_the_same_pairs(bert: Path, tmp_path: Path, settings):
     options = {"settings": settings, "rows": 70, "rounds": 2, "say": said.append}
     found = run_bench(model=str(bert), input_=tmp_path / "in.parquet", **options)
     names = [row["name"] for row in found["results"]]
-    assert names == ["stsb-batch", "CrossEncoder default", "CrossEncoder best", "transformers pipeline"]
+    assert names == [
+        "stsb-batch",
+        "stsb-batch int8",
+        "CrossEncoder default",
+        "CrossEncoder best",
+        "transformers pipeline",
+        "ONNX Runtime float32 best",
+        "ONNX Runtime int8 best",
+    ]
     assert found["pairs"] == 70
     assert found["tokens"] > 70 * 5
     assert all(row["seconds"] > 0 for row in found["results"])
+    assert found["tokeniser"]["differences"] == 0
+    assert found["tokeniser"]["sentences"] == 160
+    assert all(found["tokeniser"][way] > 0 for way in ("cold", "warm", "tokenizers"))
     gaps = {row["name"]: row["gap"] for row in found["results"]}
     assert gaps["CrossEncoder default"] < 1e-3
     assert gaps["transformers pipeline"] < 1e-3
-    assert len([line for line in said if line.startswith("round")]) == 8
+    assert gaps["ONNX Runtime float32 best"] < 1e-3
+    assert len([line for line in said if line.startswith("round")]) == 14
     assert not (settings.home / "reports").exists()
 
 

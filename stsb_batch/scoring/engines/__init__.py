@@ -54,7 +54,7 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
             f"Unknown engine '{engine}' or precision '{precision}'. "
             f"Engines: {', '.join(ENGINES)}; precisions: {', '.join(PRECISIONS)}."
         )
-    device = "cpu" if engine == "openvino" else _torch_device()
+    device = "cpu" if engine == "openvino" else torch_device()
     if engine == "auto":
         engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
     if engine == "openvino" and not find_spec("openvino"):
@@ -79,7 +79,7 @@ def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) ->
     return TorchEngine(checkpoint, choice)
 
 
-def _torch_device() -> str:
+def torch_device() -> str:
     import torch
 
     if torch.cuda.is_available():

@@ -1,0 +1,175 @@
+"""The usual ways to score pairs, for the benchmark: each as documented, and as well as it can be made to run.
+
+At its best means: longest texts first, and the fastest of a small sweep of precisions and batch sizes on a sample.
+"""
+
+import contextlib
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
+from stsb_batch.scoring.engines import torch_device
+
+BATCHES = (32, 128)
+WARM_UP = 32  # pairs
+
+Scores = np.ndarray
+Predict = Callable[[list[tuple[str, str]]], Scores]
+Runner = Callable[[Path, Path], Scores]  # input file, output file
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to score a file, with how it was set."""
+
+    name: str
+    setting: str
+    run: Runner
+
+
+def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str], None]) -> Iterator[Contender]:
+    """Yield the peers that are installed; `sample` is what the sweeps are timed on."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if find_spec("sentence_transformers"):
+        default = _cross_encoder(checkpoint, "float32", 32)
+        yield Contender("CrossEncoder default", "float32, batch 32", _with_files(default, longest_first=False))
+        half = "float16" if torch_device() == "cuda" else "bfloat16"
+        sweep = [(dtype, batch) for dtype in ("float32", half) for batch in BATCHES]
+        yield _best("CrossEncoder", {f"{d}, batch {b}": _cross_encoder(checkpoint, d, b) for d, b in sweep}, sample, say)
+    pipeline = _pipeline(checkpoint)
+    yield Contender("transformers pipeline", "float32, batch 32", _with_files(pipeline, longest_first=False))
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        for precision, predict in _onnx_sessions(checkpoint):
+            tried = {f"{precision}, batch {batch}": _onnx(checkpoint, predict, batch) for batch in BATCHES}
+            yield _best(f"ONNX Runtime {precision}", tried, sample, say)
+
+
+def _best(name: str, tried: dict[str, Predict], sample: pl.DataFrame, say: Callable[[str], None]) -> Contender:
+    setting = min(tried, key=lambda setting: _seconds(tried[setting], sample))
+    say(f"{name} at its best here: {setting}")
+    return Contender(f"{name} best", f"{setting}, sorted", _with_files(tried[setting], longest_first=True))
+
+
+def _seconds(predict: Predict, sample: pl.DataFrame) -> float:
+    pairs = sorted(sample.rows(), key=lambda pair: -len(pair[0]) - len(pair[1]))
+    predict(pairs[:WARM_UP])
+    began = time.perf_counter()
+    predict(pairs)
+    return time.perf_counter() - began
+
+
+def _with_files(predict: Predict, *, longest_first: bool) -> Runner:
+    """Read, predict, write, the way a short script would."""
+
+    def run(source: Path, output: Path) -> Scores:
+        frame = pl.read_parquet(source)
+        pairs = list(zip(frame["sentence1"].to_list(), frame["sentence2"].to_list(), strict=True))
+        order = np.argsort([-len(a) - len(b) for a, b in pairs], kind="stable") if longest_first else np.arange(len(pairs))
+        scores = np.empty(len(pairs), np.float32)
+        scores[order] = np.asarray(predict([pairs[row] for row in order]), np.float32).reshape(-1)
+        frame.with_columns(score=scores).write_parquet(output)
+        return scores
+
+    return run
+
+
+def _cross_encoder(checkpoint: Checkpoint, dtype: str, batch: int) -> Predict:
+    from sentence_transformers import CrossEncoder
+
+    encoder = CrossEncoder(
+        str(checkpoint.path), max_length=checkpoint.max_length, local_files_only=True, model_kwargs={"dtype": dtype}
+    )
+    identity = torch.nn.Identity()
+    return lambda pairs: encoder.predict(pairs, batch_size=batch, activation_fn=identity, show_progress_bar=False)
+
+
+def _pipeline(checkpoint: Checkpoint) -> Predict:
+    from transformers import pipeline
+
+    classify = pipeline(
+        "text-classification", str(checkpoint.path), function_to_apply="none", truncation=True, device=torch_device()
+    )
+
+    def predict(pairs: list) -> Scores:
+        inputs = [{"text": left, "text_pair": right} for left, right in pairs]
+        return np.array([found["score"] for found in classify(inputs, batch_size=32)], np.float32)
+
+    return predict
+
+
+def _onnx_sessions(checkpoint: Checkpoint) -> Iterator[tuple[str, Callable[[dict], Scores]]]:
+    """Export the checkpoint and yield ("float32", run) and, on a CPU, ("int8", run) of dynamic quantisation."""
+    import onnxruntime
+    from onnxruntime.quantization import quant_pre_process, quantize_dynamic
+
+    cuda = torch_device() == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    providers = [f"{'CUDA' if cuda else 'CPU'}ExecutionProvider"]
+    with tempfile.TemporaryDirectory(prefix="stsb-batch-onnx-") as folder:
+        plain, prepared, int8 = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "prepared", "int8"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns of branches that the lengths do not change
+            _export(checkpoint, plain)
+        paths = {"float32": plain}
+        if not cuda:
+            with open_quietly():
+                quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+                quantize_dynamic(prepared, int8)
+            paths["int8"] = int8
+        for precision, path in paths.items():
+            session = onnxruntime.InferenceSession(path, providers=providers)
+            yield precision, lambda inputs, session=session: session.run(None, inputs)[0]
+
+
+def _export(checkpoint: Checkpoint, path: str) -> None:
+    model, names = load_model(checkpoint), load_tokenizer(checkpoint.path).model_input_names
+
+    class Logit(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs):
+            return self.model(**dict(zip(names, inputs, strict=True))).logits[:, 0]
+
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
+    axes = {name: {0: "pairs", 1: "tokens"} for name in names}
+    torch.onnx.export(Logit().eval(), example, path, input_names=names, dynamic_axes=axes, dynamo=False)
+
+
+@contextlib.contextmanager
+def open_quietly() -> Iterator[None]:
+    """Keep the quantiser's advice on its own options out of the table."""
+    import logging
+
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _onnx(checkpoint: Checkpoint, score: Callable[[dict], Scores], batch: int) -> Predict:
+    tokenizer = load_tokenizer(checkpoint.path)
+
+    def predict(pairs: list) -> Scores:
+        found = []
+        for start in range(0, len(pairs), batch):
+            left, right = zip(*pairs[start : start + batch], strict=True)
+            inputs = tokenizer(
+                list(left), list(right), padding=True, truncation=True, max_length=checkpoint.max_length, return_tensors="np"
+            )
+            found.append(score({name: np.asarray(array, np.int64) for name, array in inputs.items()}))
+        return np.concatenate(found)
+
+    return predict
