@@ -6,6 +6,7 @@ library `tokenizers` on the same texts.
 """
 
 import datetime as dt
+import itertools
 import os
 import platform
 import re
@@ -37,6 +38,7 @@ from stsb_batch.settings import Settings
 SWEEP_PAIRS = 256
 TOKENISED = 65_000  # pairs whose texts are tokenised
 MATMUL = (4_096, 384, 1_536)  # rows, inner, columns: one feed-forward product of MiniLM on a batch
+VOCABULARY = 60_000
 SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxholquazerpil")
 
 
@@ -52,19 +54,18 @@ class Result:
 
 
 def make_distinct_pairs(rows: int, seed: int = 0) -> pl.DataFrame:
-    """Make pairs in which every sentence is distinct, with about 28 tokens a pair and few long ones, as in STS-B."""
+    """Make pairs in which every sentence is distinct, with about 28 tokens a pair and few long ones, as in STS-B.
+
+    Words come by Zipf's law from a large vocabulary, so that new ones keep coming, as in natural text.
+    """
     rng = np.random.default_rng(seed)
-    words = np.array(["".join(rng.choice(SYLLABLES, size)) for size in rng.choice([1, 2], 4_000, p=[0.6, 0.4])])
-    frequency = 1.0 / np.arange(1, len(words) + 1)
-    frequency /= frequency.sum()
-
-    def sentence() -> str:
-        size = int(np.clip(rng.lognormal(1.35, 0.55), 2, 40))
-        return " ".join(rng.choice(words, size, p=frequency))
-
+    words = ["".join(word) for size in (1, 2, 3, 4) for word in itertools.product(SYLLABLES, repeat=size)][:VOCABULARY]
+    frequency = 1.0 / np.arange(10, len(words) + 10)
     texts: dict[str, None] = {}
     while len(texts) < 2 * rows:
-        texts[sentence()] = None
+        sizes = np.clip(rng.lognormal(1.15, 0.6, 2 * rows), 2, 40).astype(int)
+        drawn = iter(rng.choice(len(words), sizes.sum(), p=frequency / frequency.sum()).tolist())
+        texts |= dict.fromkeys(" ".join(words[next(drawn)] for _ in range(size)) for size in sizes.tolist())
     flat = list(texts)
     return pl.DataFrame({"sentence1": flat[:rows], "sentence2": flat[rows : 2 * rows]})
 
