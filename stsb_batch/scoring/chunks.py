@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-ENCODED_AT_ONCE = 16_384  # new chunks; an Encoding object costs about 2 kB
+ENCODED_AT_ONCE = 65_536  # new chunks
+TEXT_CHUNKS = 1_024  # new chunks that make one text
 CACHE_BYTES = 64 << 20  # of chunk text, above which the cache starts anew
 
 
@@ -66,15 +67,20 @@ class ChunkEncoder:
         return RaggedIds(self._ids[ranges(starts, sizes)], ends[bounds - bounds[0]])
 
     def _learn(self, chunks: pa.LargeStringArray) -> None:
+        """Encode new chunks, many as one text that is split already: `word_ids` say which chunk a token comes from."""
         ids, sizes = [self._ids], []
         for start in range(0, len(chunks), ENCODED_AT_ONCE):
-            part = chunks.slice(start, ENCODED_AT_ONCE).to_pylist()
-            encoded = [encoding.ids for encoding in self._backend.encode_batch_fast(part, add_special_tokens=False)]
-            sizes.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
-            ids.append(np.fromiter((token for chunk in encoded for token in chunk), np.int32, sizes[-1].sum()))
+            words = chunks.slice(start, ENCODED_AT_ONCE).to_pylist()
+            texts = [words[first : first + TEXT_CHUNKS] for first in range(0, len(words), TEXT_CHUNKS)]
+            for text, found in zip(texts, self._encode(texts), strict=True):
+                ids.append(np.array(found.ids, np.int32))
+                sizes.append(np.bincount(np.array(found.word_ids, np.int64), minlength=len(text)))
         self._chunks = pa.concat_arrays([self._chunks, chunks])
         self._ids = np.concatenate(ids)
         self._offsets = np.concatenate([self._offsets, self._offsets[-1] + np.cumsum(np.concatenate(sizes))])
+
+    def _encode(self, texts: list[list[str]]) -> list[Encoding]:
+        return self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
 
 
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

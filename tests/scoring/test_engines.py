@@ -1,7 +1,9 @@
 """Every engine agrees with fp32 torch (law 9), for BERT and DistilBERT, and with transformers itself."""
 
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +20,10 @@ from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
+from stsb_batch.scoring.batches import gather_batch, plan_batches
 from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
 from stsb_batch.scoring.engines.forward import exact_forward
+from stsb_batch.scoring.engines.torch_engine import TorchEngine
 from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
 from tests.conftest import make_pairs
@@ -145,6 +149,30 @@ def test_cuda_fp16_agrees_with_transformers(model, request: pytest.FixtureReques
     """On CUDA the plain engine in fp16 stays within 0.05 of fp32."""
     folder = request.getfixturevalue(model)
     assert np.abs(scores(folder, EngineChoice("torch", "cuda", "fp16"), tmp_path) - reference(folder)).max() <= 0.05
+
+
+def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch: pytest.MonkeyPatch):
+    """Without a GPU, CUDA's own calls are stood in for: three batches start before one is waited for, scores are the CPU's."""
+    waited, real_to, real_empty = [], torch.Tensor.to, torch.empty
+    event = lambda: SimpleNamespace(record=lambda: None, synchronize=lambda: waited.append(1))  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "Event", event)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, non_blocking=False: real_to(self, "cpu"))
+    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False: real_empty(*size))
+    plain = TorchEngine(open_checkpoint(bert), EngineChoice("torch", "cpu", "fp32"))
+    tokens = tokenizer(64).encode(
+        *(pa.array(make_pairs(90)[name], pa.large_string()) for name in ("sentence1", "sentence2"))
+    )
+    batches = [gather_batch(tokens, rows) for rows in plan_batches(tokens.lengths, 256)][:3]
+    expected = [plain.submit(batch)() for batch in batches]
+    plain._copies = object()
+    collects = [plain.submit(batch) for batch in batches]
+    assert not waited
+    assert all(np.array_equal(collect(), scores) for collect, scores in zip(collects, expected, strict=True))
+    assert len(waited) == 3
 
 
 def test_converted_model_is_kept(bert: Path, tmp_path: Path):
