@@ -152,24 +152,30 @@ def test_cuda_fp16_agrees_with_transformers(model, request: pytest.FixtureReques
 
 
 def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch: pytest.MonkeyPatch):
-    """Without a GPU, CUDA's own calls are stood in for: three batches start before one is waited for, scores are the CPU's."""
-    waited, real_to, real_empty = [], torch.Tensor.to, torch.empty
-    event = lambda: SimpleNamespace(record=lambda: None, synchronize=lambda: waited.append(1))  # noqa: E731
-    monkeypatch.setattr(torch.cuda, "Event", event)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *where, non_blocking=False: real_to(self, "cpu"))
-    monkeypatch.setattr(torch, "empty", lambda *size, pin_memory=False: real_empty(*size))
-    plain = TorchEngine(open_checkpoint(bert), EngineChoice("torch", "cpu", "fp32"))
+    """With stand-ins for CUDA's calls: three batches start before one is waited for, and the scores are the CPU's."""
+    engine = TorchEngine(open_checkpoint(bert), EngineChoice("torch", "cpu", "fp32"))
     tokens = tokenizer(64).encode(
         *(pa.array(make_pairs(90)[name], pa.large_string()) for name in ("sentence1", "sentence2"))
     )
     batches = [gather_batch(tokens, rows) for rows in plan_batches(tokens.lengths, 256)][:3]
-    expected = [plain.submit(batch)() for batch in batches]
-    plain._copies = object()
-    collects = [plain.submit(batch) for batch in batches]
+    expected = [engine.submit(batch)() for batch in batches]
+    waited, real_to, real_empty = [], torch.Tensor.to, torch.empty
+
+    class Event:
+        def record(self) -> None: ...
+
+        def synchronize(self) -> None:
+            waited.append(self)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: real_to(self, "cpu"))
+    monkeypatch.setattr(torch, "empty", lambda *size, **_: real_empty(*size))
+    engine._copies = object()
+    collects = [engine.submit(batch) for batch in batches]
     assert not waited
     assert all(np.array_equal(collect(), scores) for collect, scores in zip(collects, expected, strict=True))
     assert len(waited) == 3
