@@ -92,7 +92,7 @@ class ShardRun:
                 window, prepared = item
                 with self._timed("score"):
                     scored = self.scorer.score_prepared(prepared, self._advance)
-                self.sketch = self.sketch.merge(_sketch(scored))
+                self.sketch = self.sketch.merge(self._sketch(scored))
                 self._judge_bad_rows(scored, window)
                 with self._timed("wait for output"):
                     behind.call(self._write, writer, quarantine, window, scored)
@@ -140,6 +140,11 @@ class ShardRun:
                 out = out.filter(pa.array(~bad))
             writer.write_batch(out)
 
+    def _sketch(self, scored: ScoredPairs) -> Sketch:
+        sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=scored.gaps)
+        fallback = 0 if self.scorer.tokenizer.fast else sketch.scored
+        return replace(sketch, model_tokens=scored.model_tokens, filling=scored.filling, fallback=fallback)
+
     def _judge_bad_rows(self, scored: ScoredPairs, window: Window) -> None:
         """Raise `BadDataError` for the first bad row when asked to, and when a shard alone breaks the run's budget."""
         name, bad = shown(self.shard.source.relative), np.flatnonzero(np.isnan(scored.scores))
@@ -182,11 +187,6 @@ def score_shard(
         result = sink.commit(staged, plan.target.path(shard.output))
     log.info("%s: %d rows in %.1f s", shown(shard.output), run.sketch.rows, time.perf_counter() - began)
     return result
-
-
-def _sketch(scored: ScoredPairs) -> Sketch:
-    sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=scored.gaps)
-    return replace(sketch, model_tokens=scored.model_tokens, filling=scored.filling)
 
 
 def _footer(plan: ScorePlan, shard: Shard, sketch: Sketch, quarantined: int) -> dict[str, str]:

@@ -8,7 +8,7 @@ from stsb_batch.pairs.schema import STATUSES
 
 LOW, HIGH, BIN = -1.0, 6.0, 0.001  # scores are counted in bins of a thousandth; the ends collect what lies outside
 BINS = round((HIGH - LOW) / BIN)
-ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows", "model_tokens", "filling")
+ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows", "model_tokens", "filling", "fallback")
 
 
 @dataclass
@@ -17,8 +17,8 @@ class Sketch:
 
     `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows, `stages`
     maps stage -> seconds. `seconds` is the time from the first window to the last, `distinct` the pairs that went through
-    the model, which saw `model_tokens`, `filling` of them only to fill batches up. `first_score` is the time from the
-    request to the first scored batch, of the part that had one first.
+    the model, which saw `model_tokens`, `filling` of them only to fill batches up; `fallback` rows went past the tokeniser's
+    chunk cache. `first_score` is the time from the request to the first scored batch, of the part that had one first.
     """
 
     rows: int = 0
@@ -28,6 +28,7 @@ class Sketch:
     first_score: float | None = None
     model_tokens: int = 0
     filling: int = 0
+    fallback: int = 0
     parity_rows: int = 0
     parity_sum: float = 0.0
     parity_max: float = 0.0

@@ -68,6 +68,7 @@ def build_report(
         _row("tokens_mean", _ratio(_total_tokens(sketch), sketch.scored), sketch.scored),
         _row("truncation_rate", _ratio(sketch.statuses.get("OK_TRUNCATED", 0), sketch.scored), sketch.scored),
         _row("duplicate_rate", _ratio(sketch.scored - sketch.distinct, sketch.scored), sketch.scored),
+        _row("tokeniser_fallback_rows", sketch.fallback, sketch.rows),
         _row("padding_share", _ratio(sketch.filling, sketch.model_tokens), sketch.scored),
         _row("rows_per_second", _ratio(sketch.rows, sketch.seconds), sketch.rows),
         _row("tokens_per_second", _ratio(sketch.tokens, sketch.seconds), sketch.scored),

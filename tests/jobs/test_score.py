@@ -258,6 +258,16 @@ def test_reports_append_to_a_history(pairs_file: Path, bert: Path, settings):
     assert history.fetchall() == [(2,)]
 
 
+def test_report_tells_padding_and_time_to_the_first_score(pairs_file: Path, bert: Path):
+    """Batches of one length have no padding; filled-up ones have; the first score came before the run's end."""
+    plainly = score_dataset(request(pairs_file, bert, pairs_file.with_name("a.parquet"))).report
+    assert figure(plainly, "padding_share") == 0
+    assert figure(plainly, "tokeniser_fallback_rows") == 0
+    assert 0 < figure(plainly, "first_score_seconds") < figure(plainly, "wall_seconds") + 1
+    filled = request(pairs_file, bert, pairs_file.with_name("b.parquet"), settings=plain(fixed_shapes=True))
+    assert 0 < figure(score_dataset(filled).report, "padding_share") < 1
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, bert: Path):
     """The peak memory of 400,000 rows is at most 1.10 times that of 100,000."""
