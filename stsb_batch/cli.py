@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from stsb_batch import __version__
-from stsb_batch.cli_models import AsJson, models, settings_with
+from stsb_batch.cli_machine import machine
+from stsb_batch.cli_models import AsJson, Engine, Model, Precision, models, settings_with
 from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
@@ -33,13 +34,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(models, name="models")
+app.add_typer(machine)
 
 Left = Annotated[str, typer.Option("--left", help="column with the first text")]
 Right = Annotated[str, typer.Option("--right", help="column with the second text")]
 Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
-Model = Annotated[str, typer.Option("--model", help="champion, name@number, a folder, or a hub id@revision")]
-Engine = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino")]
-Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8")]
 
 
 @app.command(epilog="Example: stsb-batch score in.parquet --left title_a --right title_b")
@@ -215,28 +214,6 @@ def nightly(
         right=right,
         label=label,
     )
-
-
-@app.command(epilog="Example: stsb-batch bench --input pairs.parquet --model champion")
-def bench(
-    input_: Annotated[
-        Path | None, typer.Option("--input", help="Parquet with sentence1, sentence2 (default: made up)")
-    ] = None,
-    rows: Annotated[int, typer.Option(min=64, help="pairs to score in each round")] = 2_000,
-    rounds: Annotated[int, typer.Option(min=1, help="rounds; figures are medians")] = 3,
-    model: Model = "champion",
-    engine: Engine = None,
-    precision: Precision = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure this machine: ours against the usual ways, same texts, same model, same run."""
-    from stsb_batch.bench import run_bench
-    from stsb_batch.terminal import say
-    from stsb_batch.views import show_bench
-
-    settings = settings_with(engine=engine, precision=precision)
-    found = run_bench(model=model, settings=settings, input_=input_, rows=rows, rounds=rounds, say=say)
-    show_bench(found, as_json=as_json)
 
 
 @app.command(epilog="Example: stsb-batch demo")

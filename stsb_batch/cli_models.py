@@ -6,6 +6,9 @@ import typer
 
 models = typer.Typer(help="The registry: versions, champion, rollback.", no_args_is_help=True)
 
+Model = Annotated[str, typer.Option("--model", help="champion, name@number, a folder, or a hub id@revision")]
+Engine = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino")]
+Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import polars as pl
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from stsb_batch.doctor import Finding
 from stsb_batch.errors import BadDataError, NothingToReadError
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
@@ -114,6 +116,19 @@ def show_verification(found: Verification, *, as_json: bool) -> None:
     verdict = f"{len(found.problems)} problems" if found.problems else "All is well"
     gap = f", largest gap {found.largest_gap:.5f}" if found.rescored else ""
     out.print(f"{verdict}: {found.files:,} files, {found.rows:,} rows read, {found.rescored:,} rows scored again{gap}.")
+
+
+def show_findings(findings: list[Finding], *, as_json: bool) -> None:
+    """Print what `doctor` found, a line each, with the remedy below where something is to be done."""
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings]))
+        return
+    style = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
+    for finding in findings:
+        head = Text.assemble((f"{finding.state:5}", style[finding.state]), f"{finding.part:9} {finding.message}")
+        out.print(head, soft_wrap=True)
+        if finding.remedy:
+            out.print(Text(f"     {'':9} {finding.remedy}"), soft_wrap=True)
 
 
 def show_bench(found: dict, *, as_json: bool) -> None:

@@ -25,6 +25,7 @@ VERBS = [
     ["report"],
     ["verify"],
     ["nightly"],
+    ["doctor"],
     ["bench"],
     ["demo"],
     ["models", "list"],
@@ -235,3 +236,14 @@ def test_signals_stop_soon_and_the_rerun_ends_well(champion: Path, tmp_path: Pat
     assert not (tmp_path / "in.scored/_SUCCESS").exists()
     assert run("score", tmp_path / "in").returncode == 0
     assert (tmp_path / "in.scored/_SUCCESS").exists()
+
+
+def test_doctor_passes_and_fails_with_78():
+    """On this machine all is well but for the champion that is missing; a wrong engine is told and ends with 78."""
+    well = run("doctor")
+    assert well.returncode == 0, well.stdout
+    assert "WARN models" in well.stdout
+    assert "refresh --labels" in well.stdout
+    ill = run("doctor", "--json", STSB_BATCH_ENGINE="onnx")
+    assert ill.returncode == 78
+    assert {row["state"] for row in json.loads(ill.stdout) if row["part"] == "device"} == {"FAIL"}

@@ -1,0 +1,158 @@
+"""Is this machine fit for the nightly run? One line for each part, with a remedy where something is wrong."""
+
+import ipaddress
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from packaging.requirements import Requirement
+
+from stsb_batch.errors import StsbBatchError
+from stsb_batch.models.hub import hub_answers
+from stsb_batch.models.registry import champions, list_versions, verified
+from stsb_batch.scoring.engines import choose_engine
+from stsb_batch.settings import Settings
+
+OK, WARN, FAIL = "OK", "WARN", "FAIL"
+GIB = 1 << 30
+FREE_WARN, FREE_FAIL = 10 * GIB, 1 * GIB
+SERVER_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one part: OK, WARN or FAIL, in words, and what to do about it."""
+
+    part: str
+    state: str
+    message: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, server: tuple[str | None, dict[str, str]]) -> Iterator[Finding]:
+    """Yield a finding for each part; `server` is the Prefect server's API address and the headers that authenticate us."""
+    yield packages()
+    yield device(settings)
+    yield disk(settings.home)
+    yield registry(settings.home)
+    yield from prefect_server(*server)
+    yield hub(settings.hub_timeout)
+
+
+def packages(distribution: str = "stsb-batch") -> Finding:
+    """Compare what is installed with the ranges that the package asks for."""
+    wrong, count = [], 0
+    for line in requires(distribution) or []:
+        wanted = Requirement(line)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        count += 1
+        try:
+            found = version(wanted.name)
+        except PackageNotFoundError:
+            wrong.append(f"{wanted.name} is missing")
+            continue
+        if not wanted.specifier.contains(found, prereleases=True):
+            wrong.append(f"{wanted.name} {found} is not {wanted.specifier}")
+    if wrong:
+        return Finding("packages", FAIL, "; ".join(wrong), "Install again: pip install -c deploy/constraints.txt -e .")
+    return Finding("packages", OK, f"stsb-batch {version(distribution)}, {count} requirements met")
+
+
+def device(settings: Settings) -> Finding:
+    """Say which engine, device and precision a run would take."""
+    try:
+        choice = choose_engine(settings.engine, settings.precision)
+    except StsbBatchError as error:
+        return Finding("device", FAIL, str(error), "Correct STSB_BATCH_ENGINE or STSB_BATCH_PRECISION, or unset them.")
+    return Finding("device", OK, f"{choice}, {os.cpu_count()} cores")
+
+
+def disk(home: Path) -> Finding:
+    """Look at the disk below `STSB_BATCH_HOME`: room, and the right to write."""
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        return Finding("disk", FAIL, f"{place} cannot be written to", "Give this user the right, or set STSB_BATCH_HOME.")
+    free = shutil.disk_usage(place).free
+    state = FAIL if free < FREE_FAIL else WARN if free < FREE_WARN else OK
+    return Finding(
+        "disk", state, f"{free / GIB:,.1f} GiB free at {place}", "Make room, or set STSB_BATCH_HOME." * (state != OK)
+    )
+
+
+def registry(home: Path) -> Finding:
+    """Check every registered model against its card."""
+    try:
+        versions, stack = list_versions(home), champions(home)["stack"]
+        for one in versions:
+            verified(one)
+    except StsbBatchError as error:
+        return Finding(
+            "models", FAIL, str(error), "Restore the folder from a backup, or roll back: stsb-batch models rollback."
+        )
+    if not stack:
+        remedy = "Make one: stsb-batch refresh --labels labelled.parquet --base-model minilm."
+        return Finding("models", WARN, f"{len(versions)} versions, no champion", remedy)
+    return Finding("models", OK, f"{len(versions)} versions whole, champion {stack[-1]}")
+
+
+def prefect_server(url: str | None, headers: dict[str, str]) -> Iterator[Finding]:
+    """Ask the server for its health and version, and look at who else could."""
+    if url is None:
+        yield Finding("server", OK, "none configured; each run brings its own")
+        return
+    import httpx
+
+    remedy = "Start it (prefect server start), or unset PREFECT_API_URL."
+    try:
+        found = httpx.get(f"{url}/admin/version", timeout=SERVER_SECONDS, headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield Finding("server", FAIL, f"{url} does not answer ({type(error).__name__})", remedy)
+        return
+    if found.status_code in {401, 403}:
+        yield Finding(
+            "server", FAIL, f"{url} refuses us ({found.status_code})", "Set PREFECT_API_AUTH_STRING as the server's."
+        )
+    elif not found.is_success:
+        yield Finding("server", FAIL, f"{url} answers {found.status_code}", "Is this a Prefect 3 server's /api address?")
+    else:
+        yield _server_version(url, str(found.json()))
+    yield _server_access(url, headers)
+
+
+def _server_version(url: str, theirs: str) -> Finding:
+    ours = version("prefect")
+    if theirs.split(".", maxsplit=1)[0] != ours.split(".")[0]:
+        return Finding(
+            "server", FAIL, f"{url} runs Prefect {theirs}, here is {ours}", "Install the same major version on both."
+        )
+    if theirs.split(".")[:2] != ours.split(".")[:2]:
+        return Finding("server", WARN, f"{url} runs Prefect {theirs}, here is {ours}", "Install the same version on both.")
+    return Finding("server", OK, f"{url} runs Prefect {theirs}")
+
+
+def _server_access(url: str, headers: dict[str, str]) -> Finding:
+    host = urlsplit(url).hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        return Finding("access", OK, "the server is on loopback")
+    if headers:
+        return Finding("access", OK, "the server is asked with credentials")
+    remedy = "Set PREFECT_SERVER_API_AUTH_STRING on the server and PREFECT_API_AUTH_STRING here."
+    return Finding(
+        "access", FAIL, f"{host} is not loopback and has no authentication: whoever reaches it can run code", remedy
+    )
+
+
+def hub(timeout: float) -> Finding:
+    """See whether the model hub answers; everything but hub models works without."""
+    if hub_answers(timeout):
+        return Finding("hub", OK, "the model hub answers")
+    return Finding("hub", OK, "offline: hub models come from the cache only; folders, registry and minilm work")
