@@ -96,6 +96,7 @@ class ShardRun:
                 self._judge_bad_rows(scored, window)
                 with self._timed("wait for output"):
                     behind.call(self._write, writer, quarantine, window, scored)
+                pa.default_memory_pool().release_unused()  # or what one window needed stays with the process
             with self._timed("wait for output"):
                 behind.wait()
         self.sketch.first_score = self.first_score

@@ -15,7 +15,7 @@ from tokenizers import Encoding, Tokenizer
 
 ENCODED_AT_ONCE = 65_536  # new chunks
 TEXT_CHUNKS = 1_024  # new chunks that make one text
-CACHE_BYTES = 64 << 20  # of chunk text, above which the cache starts anew
+CACHE_BYTES = 8 << 20  # of chunk text, about half a million chunks; above it the cache starts anew
 
 
 @dataclass(frozen=True)
