@@ -7,7 +7,10 @@ from stsb_batch.errors import UsageError
 
 @dataclass(frozen=True)
 class Stage:
-    """Hyper-parameters of one fine-tune: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label."""
+    """Hyper-parameters of one fine-tune: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label.
+
+    With `swapped` a pair's two texts change sides at random, each time it is met.
+    """
 
     epochs: int
     batch_size: int = 32
@@ -15,6 +18,7 @@ class Stage:
     warmup_steps: int = 100
     weight_decay: float = 0.01
     length_grouped: bool = False
+    swapped: bool = False
     seed: int = 42
 
 

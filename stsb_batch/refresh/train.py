@@ -27,6 +27,7 @@ from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
 
 log = logging.getLogger(__name__)
+SWAPPED = "swapped_"  # columns of a pair the other way round
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,9 @@ def fine_tune(
     trainer = Trainer(
         model=model,
         args=_arguments(stage, work),
-        train_dataset=_encode(train_pairs, tokenizer, max_length),
+        train_dataset=_encode(train_pairs, tokenizer, max_length, swapped=stage.swapped),
         eval_dataset=_encode(val_pairs, tokenizer, max_length),
-        data_collator=DataCollatorWithPadding(tokenizer),
+        data_collator=_Collator(tokenizer),
         callbacks=[_Progress(name, progress)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -134,14 +135,33 @@ def _arguments(stage: Stage, work: Path) -> TrainingArguments:
         logging_steps=10,
         report_to="none",
         disable_tqdm=True,
+        remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
 
 
-def _encode(frame: pl.DataFrame, tokenizer, max_length: int) -> Dataset:
-    """Tokenise pairs into the columns the model takes; padding is left to the collator."""
-    encoded = tokenizer(frame["left"].to_list(), frame["right"].to_list(), truncation=True, max_length=max_length)
+def _encode(frame: pl.DataFrame, tokenizer, max_length: int, *, swapped: bool = False) -> Dataset:
+    """Tokenise pairs into the columns the model takes, with `swapped` both ways round; padding is left to the collator."""
+    left, right = frame["left"].to_list(), frame["right"].to_list()
+    encoded = dict(tokenizer(left, right, truncation=True, max_length=max_length))
+    if swapped:
+        other = tokenizer(right, left, truncation=True, max_length=max_length)
+        encoded |= {SWAPPED + name: column for name, column in other.items()}
     return Dataset.from_dict({**encoded, "label": frame["label"].to_numpy()})
+
+
+class _Collator:
+    """Pad pairs to a batch; of pairs that come both ways round take either, by torch's own random numbers."""
+
+    def __init__(self, tokenizer) -> None:
+        self._pad = DataCollatorWithPadding(tokenizer)
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        names = [name for name in rows[0] if not name.startswith(SWAPPED)]
+        turned = torch.rand(len(rows)).lt(0.5).tolist() if len(names) < len(rows[0]) else [False] * len(rows)
+        return self._pad(
+            [{name: row[SWAPPED * turn + name if name != "label" else name] for name in names} for row, turn in zip(rows, turned, strict=True)]
+        )
 
 
 class _Progress(TrainerCallback):
