@@ -21,10 +21,11 @@ def send_logs(name: str) -> None:
     """
     library = logging.getLogger(name)
     library.setLevel(logging.INFO)
-    if not any(isinstance(handler, APILogHandler) for handler in library.handlers):
-        handler = APILogHandler()
-        handler.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
-        library.addHandler(handler)
+    for handler in [handler for handler in library.handlers if isinstance(handler, APILogHandler)]:
+        library.removeHandler(handler)
+    ours = APILogHandler()
+    ours.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
+    library.addHandler(ours)
 
 
 send_logs("stsb_batch")

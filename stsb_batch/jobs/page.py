@@ -55,10 +55,10 @@ def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
             {
                 "output": shown(shard.output),
                 "rows": sketch.rows,
-                "without a score": sketch.rows - sketch.scored,
-                "median score": round(float(sketch.score_quantiles([0.5])[0]), 2) if sketch.scored else "-",
+                "no score": sketch.rows - sketch.scored,
+                "median": round(float(sketch.score_quantiles([0.5])[0]), 2) if sketch.scored else "-",
+                "rows/s": round(sketch.rows / sketch.seconds) if sketch.seconds else "-",
                 "seconds": round(sketch.seconds, 1),
-                "rows per second": round(sketch.rows / sketch.seconds) if sketch.seconds else "-",
                 "MiB": round(result["bytes"] / (1 << 20), 2),
             }
         )

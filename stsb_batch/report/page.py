@@ -47,7 +47,6 @@ def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[t
     """Write the page of a run. `past` holds the runs before it, oldest first; `facts` end the page as (name, value)."""
     last = past[-1] if past else None
     lines = _lines(night.report, last.report if last else None, limits)
-    before = f"before ({last.title})" if last else "before"
     text = [
         f"**{headline(night, lines)}**",
         "",
@@ -55,9 +54,9 @@ def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[t
         "",
         _nights([*past, night], limits),
         "",
-        f"| | {night.title} | {before} | limit | |",
-        "|---|---:|---:|---:|---|",
-        *[f"| {line.name} | {line.now} | {line.before} | {line.limit} | {verdict_word(line.verdict)} |" for line in lines],
+        f"| | | {night.title} | {last.title if last else 'before'} | limit |",
+        "|---|---|---:|---:|---:|",
+        *[f"| {line.name} | {verdict_word(line.verdict)} | {line.now} | {line.before} | {line.limit} |" for line in lines],
         "",
         *_notes(night.report, last),
         "| status | rows | share |",
@@ -113,18 +112,18 @@ def _metric_lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limit
         interval = "" if row["lower"] is None else f" ({row['lower']:.3f} to {row['upper']:.3f})"
         judged = ("", "")
         if name == "pearson":
-            judged = (f"at least {limits.pearson:.2f}", "PASS" if row["value"] >= limits.pearson else "FAIL")
+            judged = (f"≥ {limits.pearson:.2f}", "PASS" if row["value"] >= limits.pearson else "FAIL")
         lines.append(Line(METRIC_TITLES[name], f"{row['value']:.3f}{interval}", _shown(last, name, ".3f"), *judged))
     return lines
 
 
 def _drift_line(found: DriftFigure) -> Line:
     form = "{:+.2%}" if found.metric == "drift_rate" else "{:.3f}"
-    return Line(drift_name(found), form.format(found.value), "", f"at most {form.format(found.limit)}", found.verdict)
+    return Line(drift_name(found), form.format(found.value), "", f"≤ {form.format(found.limit)}", found.verdict)
 
 
 def _at_most(value: float, limit: float, form: str) -> tuple[str, str]:
-    return f"at most {form.format(limit)}", "PASS" if value <= limit else "FAIL"
+    return f"≤ {form.format(limit)}", "PASS" if value <= limit else "FAIL"
 
 
 def _shown(report: pl.DataFrame | None, metric: str, form: str) -> str:
@@ -138,8 +137,9 @@ def verdict_word(verdict: str) -> str:
 
 
 def fact_lines(facts: list[tuple[str, str]]) -> list[str]:
-    """Lay (name, value) pairs out as a table without a head."""
-    return ["| | |", "|---|---|", *[f"| {name} | {value} |" for name, value in facts]]
+    """Lay (name, value) pairs out as a table; the first of them is its head."""
+    lines = [f"| {name} | {value} |" for name, value in facts]
+    return [*lines[:1], "|---|---|", *lines[1:]] if lines else []
 
 
 def _scored(report: pl.DataFrame) -> float:

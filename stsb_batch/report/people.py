@@ -14,11 +14,11 @@ METRIC_TITLES = dict(zip(METRICS, ("MSE", "RMSE", "MAE", "Pearson", "Spearman"),
 
 DRIFT_NAMES = {
     "drift_score_ks": "scores moved (KS)",
-    "drift_score_wasserstein": "scores moved (normed Wasserstein)",
+    "drift_score_wasserstein": "scores moved (Wasserstein)",
     "drift_score_psi": "scores moved (PSI)",
     "drift_tokens_ks": "lengths moved (KS)",
-    "drift_tokens_wasserstein": "lengths moved (normed Wasserstein)",
-    "drift_status_js": "statuses moved (Jensen-Shannon)",
+    "drift_tokens_wasserstein": "lengths moved (Wasserstein)",
+    "drift_status_js": "statuses moved (JS)",
 }
 RATE_NAMES = {"NULL_INPUT": "rise of null texts", "EMPTY_INPUT": "rise of empty texts", "OK_TRUNCATED": "rise of cut texts"}
 

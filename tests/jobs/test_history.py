@@ -120,5 +120,5 @@ def test_shards_have_a_row_each(champion, tmp_path: Path, settings: Settings):
     (tmp_path / "in").mkdir()
     pairs.write_parquet(tmp_path / "in/part.parquet", row_group_size=100)
     rows = shard_rows(*run(small, tmp_path / "in", tmp_path / "out"))
-    assert [(row["rows"], row["without a score"]) for row in rows] == [(100, 0), (100, 1)]
-    assert all(row["rows per second"] > 0 and row["seconds"] > 0 for row in rows)
+    assert [(row["rows"], row["no score"]) for row in rows] == [(100, 0), (100, 1)]
+    assert all(row["rows/s"] > 0 and row["seconds"] > 0 for row in rows)
