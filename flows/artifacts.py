@@ -1,11 +1,16 @@
 """What the run page shows: the night's report against the last nights, a table of the shards, the gate's verdict."""
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from stsb_batch.jobs.finish import ScoreOutcome
-from stsb_batch.jobs.page import drift_alert, refresh_page, score_page, shard_rows
+from stsb_batch.jobs.page import Page, drift_alert, refresh_page, score_page, shard_rows
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
 
@@ -17,8 +22,7 @@ def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
 
     The keys stay the same from night to night, so that an artifact's page has the nights as its history.
     """
-    about = f"{job.request.location} by {job.checkpoint.name}"
-    create_markdown_artifact(key="score-report", markdown=score_page(outcome, job), description=about)
+    show("score-report", score_page(outcome, job), f"{job.request.location} by {job.checkpoint.name}")
     shards = f"{len(job.shards):,} shards of {job.request.location}"
     create_table_artifact(key="score-shards", table=shard_rows(outcome, job), description=shards)
     moved = drift_alert(outcome)
@@ -26,17 +30,29 @@ def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
         tell_drift(moved)
 
 
+def publish_refresh(outcome: RefreshOutcome) -> None:
+    """Show the gate's verdict on a refresh, with its metrics and the versions before."""
+    show("refresh-report", refresh_page(outcome), outcome.version.reference)
+
+
+def outermost_run() -> str:
+    """Return the id of the run that people see in the list of runs: the night, or this run if nothing started it."""
+    return flow_run.root_flow_run_id or flow_run.id
+
+
+def show(key: str, page: Page, about: str) -> None:
+    """Put a report on the outermost run's page, and its first sentence into the log."""
+    report = {"key": key, "type": "markdown", "description": about, "data": page.markdown}
+    with get_client(sync_client=True) as client:
+        client.create_artifact(ArtifactCreate(**report, flow_run_id=UUID(outermost_run())))
+    get_run_logger().info(page.headline)
+
+
 def tell_drift(message: str) -> None:
     """Emit the event that an automation turns into an alert; it names the run, so that receivers can tell doubles."""
-    run = flow_run.root_flow_run_id or flow_run.id
     emit_event(
         event=DRIFT,
         resource={"prefect.resource.id": f"{DRIFT}.{flow_run.id}", "prefect.resource.name": flow_run.name or DRIFT},
-        related=[{"prefect.resource.id": f"prefect.flow-run.{run}", "prefect.resource.role": "flow-run"}],
-        payload={"message": message, "run": run},
+        related=[{"prefect.resource.id": f"prefect.flow-run.{outermost_run()}", "prefect.resource.role": "flow-run"}],
+        payload={"message": message, "run": outermost_run()},
     )
-
-
-def publish_refresh(outcome: RefreshOutcome) -> None:
-    """Show the gate's verdict on a refresh, with its metrics and the versions before."""
-    create_markdown_artifact(key="refresh-report", markdown=refresh_page(outcome), description=outcome.version.reference)

@@ -13,7 +13,7 @@ from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.models.registry import Version, list_versions
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.report.charts import Point, markdown_image, nights_chart
-from stsb_batch.report.page import NIGHTS, Limits, Night, fact_lines, night_page, verdict_word
+from stsb_batch.report.page import NIGHTS, Limits, Night, Page, fact_lines, night_page, verdict_word
 from stsb_batch.report.people import drift_summary, metric_lines
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import figure, metrics_of
@@ -22,7 +22,7 @@ from stsb_batch.scoring.pipeline import PARITY_TOLERANCE
 SHARDS_SHOWN = 1_000
 
 
-def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> str:
+def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
     """Write a scoring run's page in Markdown."""
     request, report = plan.request, outcome.report
     series = series_of(request.location, request.columns)
@@ -73,7 +73,7 @@ def drift_alert(outcome: ScoreOutcome) -> str | None:
     return f"{report['dataset'][0]}, scored by {report['model'][0]}, is not what it was: {drift_summary(report)}"
 
 
-def refresh_page(outcome: RefreshOutcome) -> str:
+def refresh_page(outcome: RefreshOutcome) -> Page:
     """Write a refresh's page in Markdown: the gate's verdict, what it rests on, and the versions before."""
     version, decision, card = outcome.version, outcome.decision, outcome.version.card
     verdict = "passed the gate" if decision.passed else "was refused by the gate, the champion stays"
@@ -88,8 +88,9 @@ def refresh_page(outcome: RefreshOutcome) -> str:
         ("test pairs also in train or val", f"{card['labels']['test_pairs_in_train_or_val']:,}"),
         ("look closer", _code(f"stsb-batch models show {version.reference}")),
     ]
+    headline = f"{version.reference} {verdict}."
     text = [
-        f"**{version.reference} {verdict}.**{news}",
+        f"**{headline}**{news}",
         "",
         "| check | |",
         "|---|---|",
@@ -105,7 +106,7 @@ def refresh_page(outcome: RefreshOutcome) -> str:
         "",
         *fact_lines(facts),
     ]
-    return "\n".join(text)
+    return Page(headline, "\n".join(text))
 
 
 def _versions_chart(newest: Version) -> str:

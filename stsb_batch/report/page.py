@@ -43,12 +43,21 @@ class Line:
     verdict: str = ""
 
 
-def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[tuple[str, str]]) -> str:
+@dataclass(frozen=True)
+class Page:
+    """A page in Markdown, and the sentence that it begins with."""
+
+    headline: str
+    markdown: str
+
+
+def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[tuple[str, str]]) -> Page:
     """Write the page of a run. `past` holds the runs before it, oldest first; `facts` end the page as (name, value)."""
     last = past[-1] if past else None
     lines = _lines(night.report, last.report if last else None, limits)
+    first = headline(night, lines)
     text = [
-        f"**{headline(night, lines)}**",
+        f"**{first}**",
         "",
         _histogram(night.report, last.report if last else None),
         "",
@@ -65,7 +74,7 @@ def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[t
         "",
         *fact_lines(facts),
     ]
-    return "\n".join(text)
+    return Page(first, "\n".join(text))
 
 
 def headline(night: Night, lines: list[Line]) -> str:

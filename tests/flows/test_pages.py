@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.events.filters import EventFilter, EventNameFilter
@@ -77,6 +78,18 @@ def test_a_moved_night_says_so_on_its_page_and_as_an_event(harness, champion, tm
     assert event.payload["run"] == second
     assert "lengths moved (KS)" in event.payload["message"]
     assert event.resource.id == f"{DRIFT}.{second}"
+
+
+def test_the_report_is_on_the_page_of_the_night(harness, champion, tmp_path: Path):
+    """A report made inside of another run, as the night's is, stands on that run's page, where people look first."""
+    make_pairs(50).write_parquet(tmp_path / "in/part.parquet", mkdir=True)
+
+    @flow
+    def night() -> None:
+        score_flow(str(tmp_path / "in"), str(tmp_path / "out"))
+
+    outer = str(night(return_state=True).state_details.flow_run_id)
+    assert set(artifacts(outer)) == {"score-report"}
 
 
 def test_library_logs_reach_the_run_and_hold_no_text(harness, champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -86,9 +86,9 @@ def test_moved_rows_alert_and_are_committed_all_the_same(champion, tmp_path: Pat
     assert (tmp_path / "out/2026-01-02/_SUCCESS").exists()
     assert figure(moved.report, "drift_alerts") >= 1
     assert "lengths moved (KS)" in drift_alert(moved)
-    first, second = score_page(moved, plan).splitlines()[0], score_page(moved, plan).splitlines()[2]
-    assert "FAILED: " in first
-    assert second.startswith("![scores, share of rows](data:image/svg+xml;base64,")
+    page = score_page(moved, plan)
+    assert "FAILED: " in page.headline
+    assert page.markdown.splitlines()[2].startswith("![scores, share of rows](data:image/svg+xml;base64,")
 
 
 def test_a_folder_without_a_date_is_compared_by_time(champion, tmp_path: Path, settings: Settings):

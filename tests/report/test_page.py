@@ -11,7 +11,8 @@ import polars as pl
 
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import compare
-from stsb_batch.report.page import Limits, Night, night_page
+from stsb_batch.report.page import Limits, Night
+from stsb_batch.report.page import night_page as write_page
 from stsb_batch.report.people import drift_summary
 from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import RunFacts, build_report, drift_of, drift_rows, figure
@@ -37,6 +38,10 @@ def night(title: str, rows: Sketch, *, before: Sketch | None = None, noise: floa
     scores = labels + np.random.default_rng(1).normal(0, noise or 1, 400)
     labelled = None if noise is None else pl.DataFrame({"label": labels, "score": scores})
     return Night(title, build_report(dataclasses.replace(FACTS, **facts), rows, labelled, wall_seconds=75, drift=drift))
+
+
+def night_page(*args, **facts) -> str:
+    return write_page(*args, **facts).markdown
 
 
 def parse(svg: str) -> ElementTree.Element:
