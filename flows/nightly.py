@@ -6,7 +6,7 @@ from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
 from flows import approval as asking
 from flows import events
@@ -29,6 +29,7 @@ from flows.parameters import (
 )
 from flows.refresh import refresh_flow
 from flows.score import remark, score_flow
+from stsb_batch.errors import BusyError
 from stsb_batch.jobs import night as nights
 from stsb_batch.jobs.due import refresh_due
 from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
@@ -95,7 +96,7 @@ def run_night(
     finish = nights.finish_time(done_by, scheduled, timezone)
     columns = {"left": left, "right": right, "label": label}
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
-    told, failures = [], []
+    told, failed = [], []
     for date in due:
         place = str(nights.night_output(output, date))
         scored = limited(nights.night_input(location, date), place, **columns, done_by=finish, return_state=True)
@@ -104,12 +105,22 @@ def run_night(
             told.append(f"{done['rows']:,} rows scored into {done['output']}")
             note += remark(done) if remark(done) not in note else ""
         else:
-            failures.append(f"night {date}: {scored.message}")
+            log.error("night %s: %s", date, scored.message)
+            failed.append(error_of(scored, score_hours))
     if labels and approval == "manual":
         note += start_refresh_if_due(request, wanted, refresh_days)
-    message = "; ".join(failures + told)
-    (log.error if failures else log.info)(message)
-    return Failed(message=message) if failures else Completed(name=f"Completed{note}", message=message)
+    message = "; ".join(told)
+    log.info(message)
+    if failed:
+        raise failed[0]
+    return Completed(name=f"Completed{note}", message=message)
+
+
+def error_of(state: State, hours: float) -> Exception:
+    """Return the error that a failed run ended with."""
+    if state.name == "TimedOut":
+        return BusyError(f"The night was not done within {hours:g} hours. Run it again to go on where it was.")
+    return state.result(raise_on_failure=False)
 
 
 def name_run(name: str) -> None:

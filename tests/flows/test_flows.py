@@ -5,48 +5,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import polars as pl
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.nightly import run_night
 from flows.refresh import refresh_flow
 from flows.score import is_worth_retrying, score_flow
 from stsb_batch.errors import BadDataError, BusyError, StorageError, StsbBatchError
-from stsb_batch.models.registry import champions, promote
+from stsb_batch.models.registry import champions
 from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.flows.conftest import read
 
 NIGHT = "2026-01-02"
-
-
-@pytest.fixture(scope="module")
-def harness() -> Iterator[None]:
-    """One temporary Prefect server for all flows of this file."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture
-def plain_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STSB_BATCH_ENGINE", "torch")
-    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
-
-
-@pytest.fixture
-def champion(bert: Path, settings) -> None:
-    promote(settings.home, add(settings.home, bert), "test")
-
-
-def read(kind: str) -> list:
-    """Read all flow runs, task runs or artifacts from the server, oldest first."""
-    with get_client(sync_client=True) as client:
-        return getattr(client, f"read_{kind}")()
 
 
 def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine, champion, tmp_path: Path, monkeypatch):
