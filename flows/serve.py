@@ -27,6 +27,7 @@ from stsb_batch.jobs import night as nights
 from stsb_batch.settings import load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
+SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and holds no other up
 RUNS_AT_ONCE = 3  # a night, a refresh, and room for a promotion or a rollback
 # Nothing leaves this machine: no analytics, and the UI that does not ask an analytics host from the browser.
 SERVER_SETTINGS = {
@@ -34,6 +35,7 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # runs older than 90 days go
+    "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",  # else it forgets runs that died with it a minute ago
     "DO_NOT_TRACK": "1",
 }
 
@@ -88,10 +90,12 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
         yield from register(schedule, webhook=webhook)
         command = ["worker", "start", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), "--install-policy", "never"]
         worker = stack.enter_context(child(command, {"PREFECT_API_URL": api}))
-        if night := start_missed_night(schedule):
-            yield f"missed   night {night} has not been scored, it starts now"
         yield f"UI       {api.removesuffix('/api')}"
         yield "Ctrl-C stops"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(SETTLE_SECONDS)
+        if worker.poll() is None and (night := start_missed_night(schedule)):
+            yield f"missed   night {night} has not been scored, it starts now"
         worker.wait()
         raise UnavailableError(
             f"The worker ended by itself (exit code {worker.returncode}). Start `stsb-batch serve` again."
