@@ -1,13 +1,10 @@
-"""The flows on Prefect's own parts: in a test server, with no server configured, and against a real local server."""
+"""The flows on Prefect's own parts: in a test server, and with no server configured."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import polars as pl
 import pytest
 
@@ -109,43 +106,3 @@ def test_nightly_runs_with_no_server_configured(plain_engine, champion, tmp_path
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"out/{NIGHT}/_SUCCESS").exists()
     assert "telemetry" not in done.stderr
-
-
-def test_nightly_runs_against_a_local_server(plain_engine, champion, tmp_path: Path):
-    """Against a real server on loopback the night is there as a completed run with its artifacts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {
-        "PREFECT_HOME": str(tmp_path / "server"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with (
-        (tmp_path / "server.log").open("w") as log,
-        subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log) as server,
-    ):
-        try:
-            api = f"http://127.0.0.1:{port}/api"
-            wait_until_healthy(api, seconds=120)
-            done = nightly(tmp_path, PREFECT_API_URL=api)
-            assert done.returncode == 0, done.stderr
-            runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
-            artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
-        finally:
-            server.terminate()
-            server.wait(30)
-    assert {run["state_type"] for run in runs} == {"COMPLETED"}
-    assert {artifact["key"] for artifact in artifacts} == {"score-report", "score-shards"}
-
-
-def wait_until_healthy(api: str, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{api}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.3)
-    pytest.fail("the Prefect server did not become healthy")
