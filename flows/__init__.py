@@ -1,6 +1,7 @@
 """Prefect flows: names, retries, artifacts. The work is done by stsb_batch.jobs; nothing here computes.
 
-Offline by default: set before Prefect is imported, since it reads them once. What the library logs goes to the run page.
+Offline by default, with signs of life often enough for a dead run to be found soon: set before Prefect is imported, since it
+reads them once. What the library logs goes to the run page.
 """
 
 import logging
@@ -8,6 +9,7 @@ import os
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler

@@ -6,15 +6,13 @@ from prefect import get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from flows import events
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.page import Page, drift_alert, refresh_page, score_page, shard_rows
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
-
-DRIFT = "stsb-batch.drift"
 
 
 def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
@@ -27,7 +25,7 @@ def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
     create_table_artifact(key="score-shards", table=shard_rows(outcome, job), description=shards)
     moved = drift_alert(outcome)
     if moved and outcome.shards_scored:
-        tell_drift(moved)
+        events.tell(events.DRIFT, moved)
 
 
 def publish_refresh(outcome: RefreshOutcome) -> None:
@@ -46,13 +44,3 @@ def show(key: str, page: Page, about: str) -> None:
     with get_client(sync_client=True) as client:
         client.create_artifact(ArtifactCreate(**report, flow_run_id=UUID(outermost_run())))
     get_run_logger().info(page.headline)
-
-
-def tell_drift(message: str) -> None:
-    """Emit the event that an automation turns into an alert; it names the run, so that receivers can tell doubles."""
-    emit_event(
-        event=DRIFT,
-        resource={"prefect.resource.id": f"{DRIFT}.{flow_run.id}", "prefect.resource.name": flow_run.name or DRIFT},
-        related=[{"prefect.resource.id": f"prefect.flow-run.{outermost_run()}", "prefect.resource.role": "flow-run"}],
-        payload={"message": message, "run": outermost_run()},
-    )

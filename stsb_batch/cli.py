@@ -14,7 +14,17 @@ import typer
 
 from stsb_batch import __version__
 from stsb_batch.cli_machine import machine
-from stsb_batch.cli_models import AsJson, Engine, Model, Precision, models, settings_with
+from stsb_batch.cli_models import (
+    AsJson,
+    Engine,
+    Label,
+    Left,
+    Model,
+    Precision,
+    Right,
+    models,
+    settings_with,
+)
 from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
@@ -35,10 +45,6 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.add_typer(machine)
-
-Left = Annotated[str, typer.Option("--left", help="column with the first text")]
-Right = Annotated[str, typer.Option("--right", help="column with the second text")]
-Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
 
 
 @app.command(epilog="Example: stsb-batch score in.parquet --left title_a --right title_b")
@@ -186,34 +192,6 @@ def verify(
     found = verify_output(location, sample=sample, settings=settings_with())
     show_verification(found, as_json=as_json)
     raise typer.Exit(65 if found.problems else 0)
-
-
-@app.command(epilog="Example: stsb-batch nightly warehouse/pairs -o warehouse/scores --labels warehouse/labels.parquet")
-def nightly(
-    location: Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")],
-    output: Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")],
-    night: Annotated[str | None, typer.Option("--night", help="the date, YYYY-MM-DD (default: today)")] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help="refresh first when these labels are new")] = None,
-    base_model: Annotated[str, typer.Option("--base-model", help="base model of a refresh")] = "distilbert-base-uncased",
-    recipe: Annotated[str, typer.Option("--recipe", help="recipe of a refresh")] = "reference",
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-) -> None:
-    """Run one night now as a Prefect flow: refresh when due, score, report."""
-    from flows.nightly import run_night
-
-    run_night(
-        location=location,
-        output=output,
-        night=night,
-        labels=labels,
-        base_model=base_model,
-        recipe=recipe,
-        left=left,
-        right=right,
-        label=label,
-    )
 
 
 @app.command(epilog="Example: stsb-batch demo")

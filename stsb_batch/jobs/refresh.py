@@ -14,6 +14,7 @@ from stsb_batch.jobs.scorer import score_texts
 from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import WEIGHTS, Checkpoint, open_checkpoint
+from stsb_batch.models.decisions import is_rejected
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.gate import GateDecision, GateLimits, decide
 from stsb_batch.refresh.labels import Labels, load_labels
@@ -139,12 +140,13 @@ def _decide(plan: RefreshPlan, checkpoint: Checkpoint, champion: registry.Versio
 def awaits_promotion(home: Path, outcome: RefreshOutcome) -> bool:
     """Say whether a version passed against the present champion and has never been champion itself.
 
-    True after a dry run or a crash before the promotion; false for a version that somebody rolled back.
+    True after a dry run or a crash before the promotion; false for a version that somebody rolled back or rejected.
     """
     moves = registry.champions(home)
     has_been_champion = any(move["model"] == outcome.version.reference for move in moves["log"])
     present = moves["stack"][-1] if moves["stack"] else None
-    return outcome.decision.passed and not has_been_champion and outcome.version.card["parent"] == present
+    is_settled = has_been_champion or is_rejected(outcome.version)
+    return outcome.decision.passed and not is_settled and outcome.version.card["parent"] == present
 
 
 def library_versions() -> dict[str, str]:

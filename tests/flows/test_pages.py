@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.testing.utilities import prefect_test_harness
 
-from flows.artifacts import DRIFT
+from flows.events import DRIFT
 from flows.score import score_flow
 from stsb_batch.models.registry import promote
 from tests.conftest import make_pairs
