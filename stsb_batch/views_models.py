@@ -114,19 +114,21 @@ def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -
     if not versions:
         out.print("No models yet. Train one with `stsb-batch refresh`, or see the whole chain with `stsb-batch demo`.")
         return
-    table = Table("", "model", "made", "recipe", "base", "gate", "test Pearson", "digest")
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "model", "made", "recipe", "base", "gate", "Pearson", "digest"):
+        table.add_column(name, no_wrap=name != "base")
     for version in versions:
         card = version.card
         pearson = card["gate"]["figures"].get("pearson")
         table.add_row(
             "champion" if stack[-1:] == [version.reference] else "",
             version.reference,
-            card["created_at"][:16].replace("T", " "),
+            card["created_at"][:10],
             card["recipe"],
             escape(card["base_model"]),
             "passed" if card["gate"]["passed"] else "refused",
             "-" if pearson is None else f"{pearson:.4f}",
-            version.digest[:12],
+            version.digest[:8],
         )
     out.print(table)
 
