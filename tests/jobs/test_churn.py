@@ -44,7 +44,7 @@ def test_what_is_no_sample(tmp_path: Path):
     with pytest.raises(BadFileError, match="has no column 'a'"):
         read_sample(str(tmp_path / "empty.parquet"), Columns("a"))
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
-    with pytest.raises(BadFileError, match="NOT_PARQUET"):
+    with pytest.raises(BadFileError, match="CORRUPT_FILE"):
         read_sample(str(tmp_path / "broken.parquet"), Columns())
 
 
