@@ -32,8 +32,7 @@ def evaluate(
 
     found = evaluate_labels(labelled, model=model, columns=Columns(left, right, label), settings=settings_with())
     show_evaluation(found, as_json=as_json)
-    beside = Path(labelled).resolve().with_suffix(".evaluation") if Path(labelled).exists() else Path("glue-stsb.evaluation")
-    for path in save_pictures(found, plots or beside):
+    for path in save_pictures(found, plots or _beside(labelled)):
         err.print(f"saved {nearby(path.resolve())}", soft_wrap=True)
 
 
@@ -94,6 +93,12 @@ def refresh(
         outcome = run_refresh(request, progress=advance, dry_run=dry_run)
     show_refresh(outcome, champions(settings.home)["stack"], texts=show_texts, as_json=as_json)
     raise typer.Exit(0 if outcome.decision.passed else 13)
+
+
+def _beside(labelled: str) -> Path:
+    """Name the folder beside the labels; GLUE's plots go to the present folder."""
+    path = Path(labelled).resolve() if Path(labelled).exists() else Path("glue-stsb")
+    return path.with_name(f"{path.stem if path.is_file() else path.name}.evaluation")
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -94,6 +94,11 @@ def decide(
         needed = math.ceil(len(labels) * ((found["delta_pearson"] - found["delta_lower"]) / limits.margin) ** 2)
         if slices is not None:
             checks += _slice_checks(labels, challenger, champion, slices, limits)
+            names, sizes = np.unique(slices, return_counts=True)
+            small = names[sizes < MIN_SLICE]
+            if len(small):
+                said = ", ".join(small[:10]) + (", ..." if len(small) > 10 else "")
+                notes.append(f"{len(small)} slices have fewer than {MIN_SLICE} pairs and are held against nothing: {said}")
     if len(labels) < min(SMALL_TEST, needed):
         notes.append(
             f"{len(labels)} test pairs are few: about {needed:,} are needed to tell a loss of {limits.margin:g} from none; "

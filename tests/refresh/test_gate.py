@@ -57,7 +57,7 @@ def test_few_test_pairs_are_pointed_out():
     assert decide(LABELS, scores(0.5), None, LIMITS).notes == []
     compared = decide(LABELS[few], scores(0.5)[few], scores(0.5, 2)[few], LIMITS)
     width = compared.figures["delta_pearson"] - compared.figures["delta_lower"]
-    assert f"about {np.ceil(100 * (width / 0.01) ** 2):,.0f} are needed" in compared.notes[0]
+    assert f"about {np.ceil(100 * (width / 0.01) ** 2):,.0f} are needed" in compared.notes[-1]
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["first model", "with champion"])
@@ -109,10 +109,12 @@ def test_a_slice_that_got_worse_is_refused():
 
 
 def test_small_slices_are_left_out():
-    """A slice of less than 30 pairs is held against nothing: chance alone would refuse it."""
+    """A slice of less than 30 pairs is held against nothing, because chance alone would refuse it, and a note says so."""
     slices = np.where(np.arange(len(LABELS)) < 20, "rare", "common")
     challenger = np.where(slices == "rare", scores(3.0, 3), scores(0.5, 4))
-    assert decide(LABELS, challenger, scores(0.8), LIMITS, slices=slices).passed
+    decision = decide(LABELS, challenger, scores(0.8), LIMITS, slices=slices)
+    assert decision.passed
+    assert decision.notes == ["1 slices have fewer than 30 pairs and are held against nothing: rare"]
 
 
 def test_champion_that_gives_nan_can_be_replaced():
