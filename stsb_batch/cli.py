@@ -14,7 +14,8 @@ import typer
 
 from stsb_batch import __version__
 from stsb_batch.cli_machine import machine
-from stsb_batch.cli_models import AsJson, Engine, Model, Precision, models, settings_with
+from stsb_batch.cli_models import AsJson, Engine, Label, Left, Model, Precision, Right, models, settings_with
+from stsb_batch.cli_refresh import training
 from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
@@ -33,12 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(training)
 app.add_typer(models, name="models")
 app.add_typer(machine)
-
-Left = Annotated[str, typer.Option("--left", help="column with the first text")]
-Right = Annotated[str, typer.Option("--right", help="column with the second text")]
-Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
 
 
 @app.command(epilog="Example: stsb-batch score in.parquet --left title_a --right title_b")
@@ -113,55 +111,6 @@ def pair(left: str, right: str, model: Model = "champion", as_json: AsJson = Fal
     )
 
 
-@app.command(epilog="Example: stsb-batch evaluate labelled.parquet --model sts@2")
-def evaluate(
-    labelled: Annotated[str, typer.Argument(help="labelled Parquet, a folder with splits, or glue/stsb")],
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-    model: Model = "champion",
-    as_json: AsJson = False,
-) -> None:
-    """Measure a model on labelled pairs: MSE, RMSE, MAE, Pearson, Spearman."""
-    from stsb_batch.jobs.evaluate import evaluate_labels
-    from stsb_batch.pairs.schema import Columns
-    from stsb_batch.views import show_metrics
-
-    report = evaluate_labels(labelled, model=model, columns=Columns(left, right, label), settings=settings_with())
-    show_metrics(report, as_json=as_json)
-
-
-@app.command(epilog="Example: stsb-batch refresh --labels labelled.parquet --base-model minilm")
-def refresh(
-    labels: Annotated[
-        str, typer.Option("--labels", help="labelled Parquet, a folder with splits, or glue/stsb")
-    ] = "glue/stsb",
-    base_model: Annotated[
-        str, typer.Option("--base-model", help="hub id, folder, or minilm (offline)")
-    ] = "distilbert-base-uncased",
-    recipe: Annotated[str, typer.Option("--recipe", help="reference, or silver for few labels")] = "reference",
-    name: Annotated[str, typer.Option("--name", help="name of the model in the registry")] = "sts",
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-    floor: Annotated[float, typer.Option("--floor", help="test Pearson below which nothing is promoted")] = 0.6,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="train, measure and register, but promote nothing")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fine-tune a model, hold it against the champion, and promote it when it passes."""
-    from stsb_batch.jobs.refresh import RefreshRequest
-    from stsb_batch.jobs.refresh import refresh as run_refresh
-    from stsb_batch.pairs.schema import Columns
-    from stsb_batch.terminal import step_progress
-    from stsb_batch.views import show_refresh
-
-    request = RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label), floor, settings_with())
-    with step_progress() as advance:
-        outcome = run_refresh(request, progress=advance, dry_run=dry_run)
-    show_refresh(outcome, as_json=as_json)
-    raise typer.Exit(0 if outcome.decision.passed else 13)
-
-
 @app.command(epilog="Example: stsb-batch report night.scored/")
 def report(
     location: Annotated[Path, typer.Argument(metavar="OUT", help="an output folder, a scored file, or a report")],
@@ -186,34 +135,6 @@ def verify(
     found = verify_output(location, sample=sample, settings=settings_with())
     show_verification(found, as_json=as_json)
     raise typer.Exit(65 if found.problems else 0)
-
-
-@app.command(epilog="Example: stsb-batch nightly warehouse/pairs -o warehouse/scores --labels warehouse/labels.parquet")
-def nightly(
-    location: Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")],
-    output: Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")],
-    night: Annotated[str | None, typer.Option("--night", help="the date, YYYY-MM-DD (default: today)")] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help="refresh first when these labels are new")] = None,
-    base_model: Annotated[str, typer.Option("--base-model", help="base model of a refresh")] = "distilbert-base-uncased",
-    recipe: Annotated[str, typer.Option("--recipe", help="recipe of a refresh")] = "reference",
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-) -> None:
-    """Run one night now as a Prefect flow: refresh when due, score, report."""
-    from flows.nightly import run_night
-
-    run_night(
-        location=location,
-        output=output,
-        night=night,
-        labels=labels,
-        base_model=base_model,
-        recipe=recipe,
-        left=left,
-        right=right,
-        label=label,
-    )
 
 
 @app.command(epilog="Example: stsb-batch demo")

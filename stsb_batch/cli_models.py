@@ -9,6 +9,18 @@ models = typer.Typer(help="The registry: versions, champion, rollback.", no_args
 Model = Annotated[str, typer.Option("--model", help="champion, name@number, a folder, or a hub id@revision")]
 Engine = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino")]
 Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, bf16, fp16 or int8")]
+Left = Annotated[str, typer.Option("--left", help="column with the first text")]
+Right = Annotated[str, typer.Option("--right", help="column with the second text")]
+Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
+Pairs = Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")]
+Scores = Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")]
+NightLabels = Annotated[str | None, typer.Option("--labels", help="refresh when these labels are new")]
+BaseModel = Annotated[str, typer.Option("--base-model", help="base model of a refresh: hub id, folder, or minilm (offline)")]
+Recipe = Annotated[str, typer.Option("--recipe", help="recipe of a refresh: reference, or silver for few labels")]
+RefreshDays = Annotated[int, typer.Option("--refresh-days", min=0, help="days between refreshes; at once after drift")]
+Approval = Annotated[str, typer.Option("--approval", help="auto, or manual: somebody decides about a new champion")]
+Timezone = Annotated[str, typer.Option("--timezone", help="whose calendar the nights follow, like Europe/Berlin")]
+DoneBy = Annotated[str | None, typer.Option("--done-by", help="HH:MM when somebody waits for the scores")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -23,7 +35,7 @@ def settings_with(**changes):
 def models_list(as_json: AsJson = False) -> None:
     """List all versions; the champion is marked."""
     from stsb_batch.models.registry import champions, list_versions
-    from stsb_batch.views import show_versions
+    from stsb_batch.views_models import show_versions
 
     home = settings_with().home
     show_versions(list_versions(home), champions(home)["stack"], as_json=as_json)
@@ -35,7 +47,7 @@ def models_show(
 ) -> None:
     """Show a version's card, metrics and history."""
     from stsb_batch.models.registry import champions, find_version, verified
-    from stsb_batch.views import show_version
+    from stsb_batch.views_models import show_version
 
     home = settings_with().home
     version = find_version(home, reference)
@@ -62,3 +74,16 @@ def models_rollback() -> None:
     from stsb_batch.models.registry import rollback
 
     typer.echo(f"champion is {rollback(settings_with().home).reference}")
+
+
+@models.command("gc", epilog="Example: stsb-batch models gc --keep 5 --yes")
+def models_gc(
+    keep: Annotated[int, typer.Option(min=1, help="newest versions of each name that stay")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it the versions are only listed")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions that never became champion, and what dead refreshes have left."""
+    from stsb_batch.models.cleanup import collect_garbage
+    from stsb_batch.views_models import show_garbage
+
+    show_garbage(collect_garbage(settings_with().home, keep=keep, remove=yes), removed=yes, as_json=as_json)
