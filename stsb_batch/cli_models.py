@@ -16,7 +16,7 @@ Pairs = Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {nig
 Scores = Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")]
 NightLabels = Annotated[str | None, typer.Option("--labels", help="refresh when these labels are new")]
 BaseModel = Annotated[str, typer.Option("--base-model", help="base model of a refresh: hub id, folder, or minilm (offline)")]
-Recipe = Annotated[str, typer.Option("--recipe", help="recipe of a refresh: reference, or silver for few labels")]
+Recipe = Annotated[str, typer.Option("--recipe", help="recipe of a refresh: reference, best or silver")]
 RefreshDays = Annotated[int, typer.Option("--refresh-days", min=0, help="days between refreshes; at once after drift")]
 Approval = Annotated[str, typer.Option("--approval", help="auto, or manual: somebody decides about a new champion")]
 Timezone = Annotated[str, typer.Option("--timezone", help="whose calendar the nights follow, like Europe/Berlin")]

@@ -44,7 +44,9 @@ def refresh(
     base_model: Annotated[
         str, typer.Option("--base-model", help="hub id, folder, or minilm (offline)")
     ] = "distilbert-base-uncased",
-    recipe: Annotated[str, typer.Option("--recipe", help="reference, or silver for few labels")] = "reference",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="reference; best or, shorter, silver from a sentence encoder")
+    ] = "reference",
     name: Annotated[str, typer.Option("--name", help="name of the model in the registry")] = "sts",
     left: Left = "sentence1",
     right: Right = "sentence2",
@@ -62,6 +64,10 @@ def refresh(
         float | None, typer.Option("--max-churn", min=0, max=1, help="share of pairs that may cross a threshold")
     ] = None,
     show_texts: Annotated[bool, typer.Option("--show-texts", help="print the texts of the ten worst movers")] = False,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option("--unlabelled", help="Parquet of your own pairs, for the silver stage"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="train, measure and register, but promote nothing")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -88,6 +94,7 @@ def refresh(
         churn_sample=churn_sample,
         thresholds=_numbers(thresholds),
         max_churn=max_churn,
+        unlabelled=unlabelled,
     )
     with step_progress() as advance:
         outcome = run_refresh(request, progress=advance, dry_run=dry_run)

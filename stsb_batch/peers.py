@@ -16,8 +16,8 @@ import numpy as np
 import polars as pl
 import torch
 
+from stsb_batch.device import torch_device
 from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
-from stsb_batch.scoring.engines import torch_device
 
 BATCHES = (32, 128)
 WARM_UP = 32  # pairs

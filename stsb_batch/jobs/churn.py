@@ -1,5 +1,6 @@
 """Churn before promotion: champion and challenger score a sample of the warehouse's real pairs."""
 
+import contextlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stsb_batch.pairs.source import Shard, SourceFile, find_files, inspect_file,
 from stsb_batch.refresh.churn import Churn, measure_churn
 from stsb_batch.settings import Settings
 
+TEXT_ROWS = 20_000  # more texts than silver pairs are drawn from
 SAMPLE_ROWS = 4_000  # the standard error of a share is then at most 0.8 %
 
 
@@ -61,7 +63,7 @@ def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS) -> 
         sources = [_open(path, relative, columns, sandbox) for path, relative in find_files(location).files]
     total = sum(source.rows for source in sources)
     if not total:
-        raise BadDataError(f"{shown(location)}: has no rows to measure churn on. Name last night's pairs.")
+        raise BadDataError(f"{shown(location)}: has no rows. Name Parquet of real pairs.")
     wanted = np.unique(np.linspace(0, total - 1, min(rows, total)).astype(np.int64))
     tables, first = [], 0
     for source in sources:
@@ -69,6 +71,16 @@ def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS) -> 
         tables += _take(source, here, columns)
         first += source.rows
     return Sample(Path(location).name, pa.concat_tables(tables))
+
+
+def read_texts(location: str, columns: Columns) -> tuple[str, ...]:
+    """Return the distinct texts of evenly spaced rows of a Parquet file, folder or glob, sorted, the unusable left out."""
+    sample, texts = read_sample(location, columns, rows=TEXT_ROWS), set()
+    for side in ("left", "right"):
+        for cell in sample.rows[side].cast(pa.binary()).unique().to_pylist():
+            with contextlib.suppress(UnicodeDecodeError):
+                texts.add((cell or b"").decode())
+    return tuple(sorted(text for text in texts if text.strip()))
 
 
 def _open(path: Path, relative: Path, columns: Columns, sandbox: Sandbox) -> SourceFile:

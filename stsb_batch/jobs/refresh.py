@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from stsb_batch.durable import file_sha256, json_sha256
-from stsb_batch.errors import BadDataError, GateRefused, StsbBatchError, storage_error
-from stsb_batch.jobs.churn import Sample, SampleChurn, churn_on, read_sample
+from stsb_batch.errors import BadDataError, GateRefused, StsbBatchError, UsageError, storage_error
+from stsb_batch.jobs.churn import Sample, SampleChurn, churn_on, read_sample, read_texts
 from stsb_batch.jobs.evaluate import evaluate
 from stsb_batch.jobs.judge import gate_rows, judge
 from stsb_batch.models import registry
@@ -45,6 +45,7 @@ class RefreshRequest:
     churn_sample: str | None = None
     thresholds: tuple[float, ...] = (2.5,)
     max_churn: float | None = None
+    unlabelled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class RefreshPlan:
     recipe: Recipe
     fingerprint: dict
     sample: Sample | None = None
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def judged_by(self) -> dict:
@@ -81,6 +83,8 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
     Raises `GateRefused` where the test pairs leak: no model trained on such labels can pass.
     """
     recipe = find_recipe(request.recipe)
+    if request.unlabelled and recipe.silver is None:
+        raise UsageError(f"--unlabelled needs a recipe with a silver stage (best or silver); {recipe.name} has none.")
     timeout = request.settings.hub_timeout
     labels = load_labels(request.labels, request.columns, slice_column=request.slice_column, timeout=timeout)
     check_learnable(labels, request.labels)
@@ -96,8 +100,11 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
     base = find_base_model(request.base_model, timeout=timeout)
     load_tokenizer(base)
     sample = read_sample(request.churn_sample, request.columns) if request.churn_sample else None
+    unlabelled = read_texts(request.unlabelled, request.columns) if request.unlabelled else ()
     fingerprint = {"labels": labels.fingerprint, "base": file_sha256(base / WEIGHTS), "recipe": asdict(recipe)}
-    return RefreshPlan(request, labels, base, recipe, fingerprint, sample)
+    if unlabelled:
+        fingerprint["unlabelled"] = json_sha256(unlabelled)
+    return RefreshPlan(request, labels, base, recipe, fingerprint, sample, unlabelled)
 
 
 def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
@@ -144,7 +151,7 @@ def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path
                 registry.verified(before[0])
                 shutil.copytree(before[0].path, candidate)
             else:
-                train(plan.base, plan.labels, plan.recipe, candidate, progress=progress)
+                train(plan.base, plan.labels, plan.recipe, candidate, unlabelled=plan.unlabelled, progress=progress)
         except Exception as error:
             registry.discard(folder)
             full = _storage_fault(error)

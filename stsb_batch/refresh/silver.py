@@ -1,7 +1,8 @@
 """Silver labels: what the sentence encoder itself thinks of pairs nobody has labelled.
 
 The cross-encoder first learns to imitate the encoder it starts from (the cosine of mean-pooled embeddings), on pairs mined
-from the labelled texts, and only then sees the gold labels. The idea is augmented SBERT turned round (Thakur et al. 2021).
+from labelled and unlabelled texts, and only then sees the gold labels. The idea is augmented SBERT turned round (Thakur et
+al. 2021).
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 import torch
 from transformers import AutoModel
 
+from stsb_batch.device import torch_device
 from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers
 
 NEIGHBOURS = 12  # a mined pair joins a text with one of its nearest neighbours
@@ -41,7 +43,7 @@ def silver_pairs(base: Path, texts: list[str], count: int, *, seed: int = 42) ->
 @torch.inference_mode()
 def _embed(base: Path, texts: list[str]) -> np.ndarray:
     """Return unit-length mean-pooled embeddings, (texts, hidden) float32."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
     tokenizer = load_tokenizer(base)
     with quiet_transformers():
         encoder = AutoModel.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype="float32")

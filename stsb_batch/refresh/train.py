@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from transformers import (
     set_seed,
 )
 
+from stsb_batch.device import has_amx, torch_device
 from stsb_batch.errors import BadDataError, ModelIntegrityError
 from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers, save_checkpoint
 from stsb_batch.refresh.labels import Labels
@@ -27,6 +28,7 @@ from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
 
 log = logging.getLogger(__name__)
+SAVE_STEPS = 200  # two to three minutes on two cores
 SWAPPED = "swapped_"  # columns of a pair the other way round
 
 
@@ -41,22 +43,36 @@ class Step:
 
 
 def train(
-    base: Path, labels: Labels, recipe: Recipe, output: Path, *, progress: Callable[[Step], None] | None = None
+    base: Path,
+    labels: Labels,
+    recipe: Recipe,
+    output: Path,
+    *,
+    unlabelled: Iterable[str] = (),
+    progress: Callable[[Step], None] | None = None,
 ) -> float:
-    """Run a recipe's stages from `base` and save a checkpoint in `output`; returns the validation loss of the last stage."""
+    """Run a recipe's stages from `base` and save a checkpoint in `output`; returns the validation loss of the last stage.
+
+    `unlabelled` texts join those of the labels in the silver stage. A call that was killed is gone on with by the same call:
+    finished stages and the last state of the one under way stand beside `output` until the end.
+    """
     if recipe.silver is None:
         return fine_tune(base, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
-    texts = sorted({text for column in ("left", "right") for text in labels.train[column]})
+    silver = output.with_name(f"{output.name}.silver")
+    if not silver.is_dir():
+        _train_silver(base, labels, recipe, silver, unlabelled, progress)
+    loss = fine_tune(silver, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
+    shutil.rmtree(silver)
+    return loss
+
+
+def _train_silver(base: Path, labels: Labels, recipe: Recipe, output: Path, unlabelled: Iterable[str], progress) -> None:
+    texts = sorted({text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled))
     pairs = silver_pairs(
         base, texts, min(int(recipe.silver_factor * len(texts)), recipe.silver_limit), seed=recipe.silver.seed
     )
     held_out = max(2, pairs.height // 20)
-    silver = output.with_name(f"{output.name}.silver")
-    try:
-        fine_tune(base, pairs[held_out:], pairs[:held_out], recipe.silver, silver, name="silver", progress=progress)
-        return fine_tune(silver, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
-    finally:
-        shutil.rmtree(silver, ignore_errors=True)
+    fine_tune(base, pairs[held_out:], pairs[:held_out], recipe.silver, output, name="silver", progress=progress)
 
 
 def fine_tune(
@@ -67,13 +83,16 @@ def fine_tune(
     output: Path,
     *,
     name: str = "gold",
+    precision: str | None = None,
     max_length: int = 512,
     progress: Callable[[Step], None] | None = None,
 ) -> float:
     """Train `base` on labelled pairs and save the best epoch (by validation loss) as a checkpoint in `output`.
 
-    Frames have `left`, `right` and `label`. Returns the validation loss (MSE) of the epoch that was kept. Raises
-    `ModelIntegrityError` for a base model that cannot be loaded and `BadDataError` when training ends in NaN.
+    Frames have `left`, `right` and `label`; `precision` is fp32, bf16 or fp16, by default what suits the device. Returns
+    the validation loss (MSE) of the epoch that was kept. After a kill the same call goes on from the last state in
+    `<output>.training`, at most `SAVE_STEPS` steps back. Raises `ModelIntegrityError` for a base model that cannot be
+    loaded and `BadDataError` when training ends in NaN.
     """
     set_seed(stage.seed)
     tokenizer = load_tokenizer(base)
@@ -96,25 +115,37 @@ def fine_tune(
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(
         model=model,
-        args=_arguments(stage, work),
+        args=_arguments(stage, work, precision or training_precision()),
         train_dataset=_encode(train_pairs, tokenizer, max_length, swapped=stage.swapped),
         eval_dataset=_encode(val_pairs, tokenizer, max_length),
-        data_collator=_Collator(tokenizer),
+        data_collator=Collator(tokenizer),
         callbacks=[_Progress(name, progress)],
     )
     trainer.remove_callback(PrinterCallback)
-    try:
-        trainer.train()
-        loss = trainer.state.best_metric
-        if loss is None or not np.isfinite(loss):
-            raise BadDataError("Training ended in NaN: no epoch has a finite validation loss. Check labels and recipe.")
-        save_checkpoint(trainer.model, tokenizer, output)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    trainer.train(resume_from_checkpoint=_last_state(work))
+    loss = trainer.state.best_metric
+    if loss is None or not np.isfinite(loss):
+        raise BadDataError("Training ended in NaN: no epoch has a finite validation loss. Check labels and recipe.")
+    staged = output.with_name(f"{output.name}.saving")
+    save_checkpoint(trainer.model, tokenizer, staged)
+    staged.rename(output)
+    shutil.rmtree(work)
     return float(loss)
 
 
-def _arguments(stage: Stage, work: Path) -> TrainingArguments:
+def training_precision() -> str:
+    """Return fp16 on CUDA, bf16 on a CPU with AMX, else fp32."""
+    device = torch_device()
+    return "fp16" if device == "cuda" else "bf16" if device == "cpu" and has_amx() else "fp32"
+
+
+def _last_state(work: Path) -> str | None:
+    """Return the folder of the last state that was saved whole: the Trainer writes its trainer_state.json last."""
+    states = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
+    return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
+
+
+def _arguments(stage: Stage, work: Path, precision: str) -> TrainingArguments:
     return TrainingArguments(
         str(work),
         num_train_epochs=stage.epochs,
@@ -124,7 +155,9 @@ def _arguments(stage: Stage, work: Path) -> TrainingArguments:
         warmup_steps=stage.warmup_steps,
         weight_decay=stage.weight_decay,
         seed=stage.seed,
-        fp16=torch.cuda.is_available(),
+        fp16=precision == "fp16",
+        bf16=precision == "bf16",
+        use_cpu=torch_device() == "cpu",
         train_sampling_strategy="group_by_length" if stage.length_grouped else "random",
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -150,7 +183,7 @@ def _encode(frame: pl.DataFrame, tokenizer, max_length: int, *, swapped: bool = 
     return Dataset.from_dict({**encoded, "label": frame["label"].to_numpy()})
 
 
-class _Collator:
+class Collator:
     """Pad pairs to a batch; of pairs that come both ways round take either, by torch's own random numbers."""
 
     def __init__(self, tokenizer) -> None:
@@ -159,9 +192,11 @@ class _Collator:
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         names = [name for name in rows[0] if not name.startswith(SWAPPED)]
         turned = torch.rand(len(rows)).lt(0.5).tolist() if len(names) < len(rows[0]) else [False] * len(rows)
-        return self._pad(
-            [{name: row[SWAPPED * turn + name if name != "label" else name] for name in names} for row, turn in zip(rows, turned, strict=True)]
-        )
+        chosen = [
+            {name: row[SWAPPED + name if turn and name != "label" else name] for name in names}
+            for row, turn in zip(rows, turned, strict=True)
+        ]
+        return self._pad(chosen)
 
 
 class _Progress(TrainerCallback):
@@ -186,5 +221,7 @@ class _Progress(TrainerCallback):
             )
 
     def on_step_end(self, args, state, control, **_):
+        if state.global_step % SAVE_STEPS == 0:
+            control.should_save = True
         if self._report:
             self._report(Step(self._stage, state.global_step, state.max_steps, dict(self._figures)))

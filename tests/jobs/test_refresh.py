@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stsb_batch.errors import BusyError, GateRefused, StorageError
+from stsb_batch.errors import BusyError, GateRefused, StorageError, UsageError
 from stsb_batch.jobs import refresh as job
 from stsb_batch.jobs.page import refresh_page
-from stsb_batch.jobs.refresh import RefreshRequest, refresh
+from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh, refresh
 from stsb_batch.jobs.scorer import score_pair
 from stsb_batch.models import registry
 from stsb_batch.settings import Settings
@@ -122,6 +122,21 @@ def test_champion_that_moved_meanwhile_is_not_replaced(request_: RefreshRequest,
     assert not registry.promote_over_parent(settings.home, version, "passed the gate")
     assert not refresh(request_).trained
     assert registry.champions(settings.home)["stack"] == [rival.reference]
+
+
+def test_unlabelled_pairs_need_a_silver_stage(request_: RefreshRequest):
+    """Unlabelled text with a recipe that cannot use it is a usage error, before anything is trained."""
+    with pytest.raises(UsageError, match="silver stage"):
+        refresh(replace(request_, unlabelled=request_.labels))
+
+
+def test_unlabelled_texts_are_read_once_each_and_named_in_the_fingerprint(request_: RefreshRequest, tmp_path: Path):
+    """Texts of both columns count once, blank and null ones not at all; other texts make another model."""
+    texts = {"sentence1": ["b", "a", None, " "], "sentence2": ["a", "c", "d", "b"]}
+    pl.DataFrame(texts).write_parquet(tmp_path / "night.parquet")
+    plan = plan_refresh(replace(request_, recipe="best", unlabelled=str(tmp_path / "night.parquet")))
+    assert plan.unlabelled == ("a", "b", "c", "d")
+    assert plan.fingerprint != plan_refresh(replace(request_, recipe="best")).fingerprint
 
 
 def test_churn_is_told_and_a_limit_refuses(champion: registry.Version, request_: RefreshRequest, settings, tmp_path: Path):

@@ -12,7 +12,7 @@ from stsb_batch.models.base import find_base_model
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
 from stsb_batch.refresh.silver import silver_pairs
-from stsb_batch.refresh.train import train
+from stsb_batch.refresh.train import Collator, Step, fine_tune, train
 from tests.conftest import make_pairs
 
 
@@ -26,7 +26,7 @@ def test_reference_recipe_is_the_reference():
     gold = find_recipe("reference").gold
     assert (gold.epochs, gold.batch_size, gold.warmup_steps, gold.weight_decay, gold.seed) == (3, 32, 100, 0.01, 42)
     assert find_recipe("reference").silver is None
-    with pytest.raises(UsageError, match="There are: reference, silver"):
+    with pytest.raises(UsageError, match="There are: reference, silver, best"):
         find_recipe("other")
 
 
@@ -83,3 +83,66 @@ def test_base_model_that_is_none(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ModelIntegrityError, match=str(tmp_path)):
         train(tmp_path, labels(), RECIPES["reference"], tmp_path / "out")
+
+
+def test_killed_training_goes_on_where_it_was(bert: Path, tmp_path: Path):
+    """Training that is killed in the gold stage trains no finished stage again, goes on within the epoch."""
+    stage = Stage(epochs=3, batch_size=16, warmup_steps=0, swapped=True)
+    recipe, steps = Recipe("t", gold=stage, silver=stage, silver_factor=1.0), []
+
+    def killed_late(step: Step) -> None:
+        if (step.stage, step.done) == ("gold", 9):  # six steps an epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(bert, labels(), recipe, tmp_path / "out", progress=killed_late)
+    train(bert, labels(), recipe, tmp_path / "out", progress=steps.append)
+    assert {step.stage for step in steps} == {"gold"}
+    assert [step.done for step in steps] == list(range(7, 19))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_half_written_state_is_not_gone_on_from(bert: Path, tmp_path: Path):
+    """A state whose writing was cut off is passed over."""
+    stage, steps = Stage(epochs=1, batch_size=16, warmup_steps=0), []
+    (tmp_path / "out.training/checkpoint-4").mkdir(parents=True)
+    train(bert, labels(), Recipe("t", gold=stage), tmp_path / "out", progress=steps.append)
+    assert [step.done for step in steps] == list(range(1, 7))
+
+
+def test_sides_change_at_random(bert: Path):
+    """With `swapped` a batch has pairs either way round, without it never."""
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    rows = [{"input_ids": [1, 2, 3], "swapped_input_ids": [1, 3, 2], "label": 2.0}] * 64
+    torch.manual_seed(0)
+    batch = Collator(tokenizer)(rows)
+    first = batch["input_ids"][:, 1].tolist()
+    assert set(first) == {2, 3}
+    assert batch["labels"].tolist() == [2.0] * 64
+    assert torch.equal(
+        Collator(tokenizer)([{"input_ids": [1, 2, 3], "label": 2.0}] * 4)["input_ids"][:, 1], torch.full((4,), 2)
+    )
+
+
+def test_unlabelled_texts_join_the_silver_stage(bert: Path, tmp_path: Path):
+    """More texts make more silver pairs, so the silver stage takes more steps."""
+    stage = Stage(epochs=1, batch_size=16, warmup_steps=0)
+    totals = []
+    for name, texts in (("with", [f"text number {n}" for n in range(400)]), ("without", [])):
+        steps = []
+        recipe = Recipe("t", gold=stage, silver=stage, silver_factor=1.0)
+        train(bert, labels(), recipe, tmp_path / name, unlabelled=texts, progress=steps.append)
+        totals.append(next(step.total for step in steps if step.stage == "silver"))
+    assert totals[0] > totals[1] + 20
+
+
+def test_bf16_trains_a_standard_fp32_checkpoint(bert: Path, tmp_path: Path):
+    """Training in bf16 is close to fp32 and saves fp32 weights."""
+    frame, stage = labels(), Stage(epochs=1, warmup_steps=0)
+    losses = [
+        fine_tune(bert, frame.train, frame.val, stage, tmp_path / precision, precision=precision)
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "bf16", dtype="auto").dtype == torch.float32

@@ -1,6 +1,5 @@
 """One interface for all ways to run the forward pass: batches of one length in, float32 scores out."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from stsb_batch.device import has_amx, torch_device
 from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.scoring.batches import Batch
@@ -60,7 +60,7 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
     if engine == "openvino" and not find_spec("openvino"):
         raise UnavailableError("Engine openvino is not installed. Install it (pip install openvino) or use --engine torch.")
     if precision == "auto":
-        precision = {"cuda": "fp16", "mps": "fp32"}.get(device) or ("bf16" if _has_amx() else "fp32")
+        precision = {"cuda": "fp16", "mps": "fp32"}.get(device) or ("bf16" if has_amx() else "fp32")
     if precision == "fp16" and device != "cuda":
         raise UnavailableError(f"Precision fp16 needs a CUDA device, and this is {device}. Use --precision bf16 or fp32.")
     if precision == "int8" and engine != "openvino":
@@ -77,18 +77,3 @@ def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) ->
     from stsb_batch.scoring.engines.torch_engine import TorchEngine
 
     return TorchEngine(checkpoint, choice)
-
-
-def torch_device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _has_amx() -> bool:
-    if platform.system() != "Linux":
-        return False
-    flags = Path("/proc/cpuinfo")
-    return flags.is_file() and "amx_bf16" in flags.read_text()
