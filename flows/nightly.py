@@ -1,49 +1,174 @@
-"""One night: refresh when the labels are new, then score into the night's own folder, with a report on the run page."""
+"""One night: refresh when it is due, then score into the night's own folder, and nights that were missed into theirs."""
 
 import datetime as dt
-from pathlib import Path
 
 from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
+from flows import approval as asking
+from flows import events
+from flows.parameters import (
+    Approval,
+    BaseModel,
+    DoneBy,
+    Label,
+    Left,
+    Night,
+    NightLabels,
+    NightLocation,
+    Output,
+    Recipe,
+    RefreshDays,
+    RefreshHours,
+    Right,
+    ScoreHours,
+    Timezone,
+)
 from flows.refresh import refresh_flow
 from flows.score import remark, score_flow
+from stsb_batch.errors import BusyError
+from stsb_batch.jobs import night as nights
+from stsb_batch.jobs.due import refresh_due
+from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
+from stsb_batch.models.registry import model_name
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.settings import load_settings
+
+
+def own_night() -> str:
+    """Name the night of the present run: the one asked for, or the date of the scheduled start."""
+    given = flow_run.parameters
+    if given["night"]:
+        return nights.check_night(given["night"])
+    return nights.night_of(flow_run.scheduled_start_time, given["timezone"])
 
 
 def nightly_run_name() -> str:
-    return f"night {flow_run.parameters['night'] or dt.date.today()}"
+    return f"night {own_night()}"
 
 
 @flow(name="nightly", flow_run_name=nightly_run_name, persist_result=False)
 def run_night(
-    location: str,
-    output: str,
-    night: str | None = None,
+    location: NightLocation,
+    output: Output,
+    night: Night = None,
     *,
-    labels: str | None = None,
-    base_model: str = "distilbert-base-uncased",
-    recipe: str = "reference",
-    left: str = "sentence1",
-    right: str = "sentence2",
-    label: str | None = None,
+    timezone: Timezone = "UTC",
+    labels: NightLabels = None,
+    base_model: BaseModel = "distilbert-base-uncased",
+    recipe: Recipe = "reference",
+    refresh_days: RefreshDays = 7,
+    refresh_hours: RefreshHours = 4,
+    approval: Approval = "auto",
+    score_hours: ScoreHours = 10,
+    done_by: DoneBy = None,
+    left: Left = "sentence1",
+    right: Right = "sentence2",
+    label: Label = None,
 ) -> State:
-    """Run one night. `{night}` in `location` becomes the date; scores go to `output/<night>`.
+    """Run one night: scores of the pairs at `location` go to `output/<night>`, with those of nights that were missed.
 
-    A refresh that fails or is refused never keeps the scores waiting: the champion stays and the state's name says so.
+    A night that is done is left alone. A refresh that fails, is refused or takes too long never keeps the scores waiting:
+    the champion stays and the state's name says so. With manual approval the refresh starts when the scores are there.
     """
-    logger = get_run_logger()
-    night = night or dt.date.today().isoformat()
+    log = get_run_logger()
+    scheduled = flow_run.scheduled_start_time
+    own = own_night()
+    newest = own if night else nights.newest_night(scheduled, dt.datetime.now(dt.UTC), timezone)
+    due = nights.due_nights(location, output, own, newest)
+    if not due:
+        message = f"night {own} was done before: {nights.night_output(output, own)}"
+        log.info(message)
+        return Completed(name="Completed, done before", message=message)
+    if due != [own]:
+        log.warning("nights to score: %s (those before were missed)", ", ".join(due))
+
+    request = RefreshRequest(labels or "", base_model, recipe, columns=Columns(left, right, label))
+    wanted = {"labels": labels, "base_model": base_model, "recipe": recipe, "left": left, "right": right, "label": label}
     note = ""
-    if labels:
-        state = refresh_flow(labels, base_model, recipe, left=left, right=right, label=label, return_state=True)
-        if not state.is_completed():
-            logger.error("refresh failed, the champion stays: %s", state.message)
-            note = ", refresh failed"
-        elif not state.result()["passed"]:
-            note = ", gate refused the new model"
-    scored = score_flow(location.replace("{night}", night), str(Path(output) / night), left=left, right=right, label=label)
-    note += remark(scored)
-    message = f"{scored['rows']:,} rows scored into {scored['output']}{note}"
-    logger.info(message)
+    if labels and approval == "auto":
+        note = refresh_if_due(request, wanted, refresh_days, refresh_hours)
+    name_run(f"night {own} with {model_name(load_settings().home, 'champion')}")
+
+    finish = nights.finish_time(done_by, scheduled, timezone)
+    columns = {"left": left, "right": right, "label": label}
+    limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
+    told, failed = [], []
+    for date in due:
+        place = str(nights.night_output(output, date))
+        scored = limited(nights.night_input(location, date), place, **columns, done_by=finish, return_state=True)
+        if scored.is_completed():
+            done = scored.result()
+            told.append(f"{done['rows']:,} rows scored into {done['output']}")
+            note += remark(done) if remark(done) not in note else ""
+        else:
+            log.error("night %s: %s", date, scored.message)
+            failed.append(error_of(scored, score_hours))
+    if labels and approval == "manual":
+        note += start_refresh_if_due(request, wanted, refresh_days)
+    message = "; ".join(told)
+    log.info(message)
+    if failed:
+        raise failed[0]
     return Completed(name=f"Completed{note}", message=message)
+
+
+def error_of(state: State, hours: float) -> Exception:
+    """Return the error that a failed run ended with."""
+    if state.name == "TimedOut":
+        return BusyError(f"The night was not done within {hours:g} hours. Run it again to go on where it was.")
+    return state.result(raise_on_failure=False)
+
+
+def name_run(name: str) -> None:
+    """Give the present run another name, now that its model is known."""
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(flow_run.id, name=name)
+
+
+def is_due(request: RefreshRequest, every_days: int) -> bool:
+    """Say whether a refresh is due, and why, in the log."""
+    due = refresh_due(
+        plan_refresh(request), every_days=every_days, drifted_at=events.last_drift(), now=dt.datetime.now(dt.UTC)
+    )
+    get_run_logger().info("refresh %s: %s", "is due" if due.is_due else "is not due", due.reason)
+    return due.is_due
+
+
+def refresh_failed(reason: object) -> str:
+    """Tell that the refresh failed; return what the night's state says of it."""
+    message = f"refresh failed, the champion stays: {reason}"
+    get_run_logger().error(message)
+    events.tell(events.REFRESH_FAILED, message)
+    return ", refresh failed"
+
+
+def refresh_if_due(request: RefreshRequest, wanted: dict, every_days: int, hours: float) -> str:
+    """Refresh when it is due, for so many hours at most; return what the night's state says of it."""
+    try:
+        if not is_due(request, every_days):
+            return ""
+    except Exception as error:  # noqa: BLE001 - whatever it is, the night's scores do not wait for it
+        return refresh_failed(error)
+    state = refresh_flow.with_options(timeout_seconds=hours * 3600)(**wanted, return_state=True)
+    if not state.is_completed():
+        return refresh_failed(state.message)
+    return "" if state.result()["passed"] else ", gate refused the new model"
+
+
+def start_refresh_if_due(request: RefreshRequest, wanted: dict, every_days: int) -> str:
+    """Start a refresh of its own when it is due and none waits for a decision; return what the night's state says."""
+    try:
+        if waiting := asking.waiting_run():
+            get_run_logger().info("no refresh: '%s' waits for a decision", waiting)
+            return ", awaits approval"
+        if not is_due(request, every_days):
+            return ""
+        run = run_deployment("refresh/refresh", parameters=wanted | {"approval": "manual"}, timeout=0, as_subflow=False)
+        get_run_logger().info("started '%s'; it waits for a decision when it has passed its gate", run.name)
+    except Exception as error:  # noqa: BLE001 - the scores are there already
+        return refresh_failed(error)
+    return ", refresh started"

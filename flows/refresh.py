@@ -1,14 +1,17 @@
-"""Refresh the model: train, gate, promote; nothing is trained twice from the same labels, base and recipe."""
+"""Refresh the model: train, gate, perhaps ask, promote; nothing is trained twice from the same labels, base and recipe."""
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
+from flows import approval as asking
+from flows import events
 from flows.artifacts import publish_refresh
+from flows.parameters import Approval, BaseModel, Label, Labels, Left, Name, Recipe, Right
 from stsb_batch.jobs import refresh
-from stsb_batch.models import registry
+from stsb_batch.models import decisions, registry
 from stsb_batch.pairs.schema import Columns
 
 
@@ -35,24 +38,59 @@ def promote(plan: refresh.RefreshPlan, version: registry.Version) -> None:
     registry.promote(plan.request.settings.home, version, "passed the gate")
 
 
+@task(task_run_name="{answer.decision} {version.reference}", persist_result=False)
+def decide(plan: refresh.RefreshPlan, version: registry.Version, answer: asking.Decision) -> None:
+    """Do what somebody decided, and keep it with the version's card."""
+    if answer.decision == "promote":
+        decisions.approve(plan.request.settings.home, version, answer.name, answer.reason)
+    else:
+        decisions.record(version, "reject", answer.name, answer.reason)
+
+
+def settle(plan: refresh.RefreshPlan, outcome: refresh.RefreshOutcome, approval: str) -> str:
+    """Promote what passed, or ask somebody; return what the run's state says behind `Completed`."""
+    version = outcome.version
+    if not outcome.decision.passed:
+        return ", gate refused"
+    if not refresh.awaits_promotion(plan.request.settings.home, outcome):
+        return ", rejected" if decisions.is_rejected(version) else ""
+    if approval == "auto":
+        promote(plan, version)
+        return ""
+    if not asking.can_suspend():
+        get_run_logger().warning(
+            "%s passed its gate and is not champion yet: stsb-batch models promote %s", version.reference, version.reference
+        )
+        return ", awaits approval"
+    answer = asking.ask(outcome)
+    decide(plan, version, answer)
+    return ", approved" if answer.decision == "promote" else ", rejected"
+
+
 @flow(name="refresh", flow_run_name=refresh_run_name, persist_result=False)
 def refresh_flow(
-    labels: str,
-    base_model: str = "distilbert-base-uncased",
-    recipe: str = "reference",
-    name: str = "sts",
+    labels: Labels,
+    base_model: BaseModel = "distilbert-base-uncased",
+    recipe: Recipe = "reference",
+    name: Name = "sts",
     *,
-    left: str = "sentence1",
-    right: str = "sentence2",
-    label: str | None = None,
+    left: Left = "sentence1",
+    right: Right = "sentence2",
+    label: Label = None,
+    approval: Approval = "auto",
 ) -> State:
-    """Train, gate and promote when labels, base or recipe are new; return the model and the verdict."""
+    """Train and gate when labels, base or recipe are new; then promote, or wait for somebody's decision.
+
+    While it waits the run is suspended and holds no process: Resume in the run's menu opens the form. All steps before
+    are found done when it goes on.
+    """
     plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label)))
-    outcome = refresh.find_done(plan)
-    if outcome is None:
-        outcome = gate(plan, train(plan))
-    if refresh.awaits_promotion(plan.request.settings.home, outcome):
-        promote(plan, outcome.version)
-    publish_refresh(outcome)
+    outcome = refresh.find_done(plan) or gate(plan, train(plan))
+    if outcome.trained and not outcome.decision.passed:
+        failed = "; ".join(line for line in outcome.decision.checks if line.startswith("FAIL"))
+        events.tell(events.GATE_REFUSED, f"{outcome.version.reference} was refused, the champion stays: {failed}")
+    if outcome.trained or not asking.is_resumed():
+        publish_refresh(outcome)
+    note = settle(plan, outcome, approval)
     done = {"model": outcome.version.reference, "passed": outcome.decision.passed, "trained": outcome.trained}
-    return Completed(name="Completed" if outcome.decision.passed else "Completed, gate refused", data=done)
+    return Completed(name=f"Completed{note}", data=done)

@@ -1,19 +1,20 @@
 """Score a data set: plan, one task per shard, commit, report."""
 
-from prefect import flow, task
-from prefect.futures import PrefectFuture
+from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
-from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import unmapped
 
+from flows import events
 from flows.artifacts import publish_scores
+from flows.parameters import DoneByMoment, Label, Left, Location, Model, Right, ScoreOutput
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
 from stsb_batch.jobs.finish import FILES_LEFT_OUT, MANY_BAD_ROWS
+from stsb_batch.jobs.pace import Pace
+from stsb_batch.jobs.shard import Progress
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.pairs.source import BadFile
+from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.settings import load_settings
 
 
@@ -22,53 +23,77 @@ def is_worth_retrying(_task, _run, state) -> bool:
     return isinstance(state.result(raise_on_failure=False), BusyError | StorageError | UnavailableError)
 
 
+RETRIED = {
+    "retries": 2,
+    "retry_delay_seconds": [10, 60],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_worth_retrying,
+    "persist_result": False,
+}
+
+
 def score_run_name() -> str:
     given = flow_run.parameters
     return f"score {given['location']} with {model_name(load_settings().home, given['model'])}"
 
 
-@task(
-    task_run_name="score {shard.output} ({shard.rows} rows)",
-    retries=2,
-    retry_delay_seconds=[10, 60],
-    retry_jitter_factor=0.5,
-    retry_condition_fn=is_worth_retrying,
-    persist_result=False,
-)
-def score_shard(job: plan.ScorePlan, shard: plan.Shard) -> dict | BadFile:
+@task(task_run_name="plan", **RETRIED)
+def plan_job(request: plan.ScoreRequest) -> plan.ScorePlan:
+    """Check the request and cut the work into shards."""
+    return plan.plan_score(request)
+
+
+@task(task_run_name="score {shard.output} ({shard.rows} rows)", **RETRIED)
+def score_shard(job: plan.ScorePlan, shard: Shard, progress: Progress) -> dict | BadFile:
     """Score one shard and commit its file; a file that turns out bad is left out."""
-    return score.score_or_reject(job, shard)
+    return score.score_or_reject(job, shard, progress)
 
 
-@task(task_run_name="commit and report", persist_result=False)
+@task(task_run_name="commit and report", **RETRIED)
 def finish_job(job: plan.ScorePlan, scored: dict) -> finish.ScoreOutcome:
     """Write report, manifest and `_SUCCESS`."""
     return finish.finish_job(job, scored)
 
 
-# One shard at a time: a shard already keeps all cores or the whole GPU busy.
-@flow(
-    name="score",
-    flow_run_name=score_run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=1),
-    persist_result=False,
-)
+def watch(pace: Pace) -> Progress:
+    """Return what the shards tell their progress to: a line in the log each minute, and one event when it will be late."""
+    log, told = get_run_logger(), []
+
+    def advance(rows: int, _tokens: int) -> None:
+        line = pace.advance(rows)
+        if line is None:
+            return
+        log.info(line)
+        if pace.is_late() and not told:
+            told.append(line)
+            events.tell(events.LATE, line)
+
+    return advance
+
+
+# One shard after the other, in this thread: a shard already keeps all cores or the whole GPU busy, and here a signal or
+# the time limit ends it at once.
+@flow(name="score", flow_run_name=score_run_name, persist_result=False)
 def score_flow(
-    location: str,
-    output: str | None = None,
+    location: Location,
+    output: ScoreOutput = None,
     *,
-    left: str = "sentence1",
-    right: str = "sentence2",
-    label: str | None = None,
-    model: str = "champion",
+    left: Left = "sentence1",
+    right: Right = "sentence2",
+    label: Label = None,
+    model: Model = "champion",
+    done_by: DoneByMoment = None,
 ) -> State:
     """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
-    job = plan.plan_score(plan.ScoreRequest(location, output, Columns(left, right, label), model))
+    job = plan_job(plan.ScoreRequest(location, output, Columns(left, right, label), model))
     with score.open_job(job) as pending:
-        futures: list[PrefectFuture] = score_shard.map(unmapped(job), pending)
-        scored = {shard.output: future.result() for shard, future in zip(pending, futures, strict=True)}
+        progress = watch(Pace(sum(shard.rows for shard in pending), done_by))
+        scored = {shard.output: score_shard(job, shard, progress) for shard in pending}
         outcome = finish_job(job, scored)
     publish_scores(outcome, job)
+    if plan.near_row_budget(job.request, outcome.rows, outcome.bad_rows):
+        share = f"{outcome.bad_rows:,} of {outcome.rows:,} rows have no score"
+        events.tell(events.BAD_ROWS, f"{share}, {job.request.max_bad_rows:.0%} may have none ({location})")
     done = {
         "output": str(outcome.target.name),
         "rows": outcome.rows,

@@ -137,34 +137,6 @@ def verify(
     raise typer.Exit(65 if found.problems else 0)
 
 
-@app.command(epilog="Example: stsb-batch nightly warehouse/pairs -o warehouse/scores --labels warehouse/labels.parquet")
-def nightly(
-    location: Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")],
-    output: Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")],
-    night: Annotated[str | None, typer.Option("--night", help="the date, YYYY-MM-DD (default: today)")] = None,
-    labels: Annotated[str | None, typer.Option("--labels", help="refresh first when these labels are new")] = None,
-    base_model: Annotated[str, typer.Option("--base-model", help="base model of a refresh")] = "distilbert-base-uncased",
-    recipe: Annotated[str, typer.Option("--recipe", help="recipe of a refresh")] = "reference",
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-) -> None:
-    """Run one night now as a Prefect flow: refresh when due, score, report."""
-    from flows.nightly import run_night
-
-    run_night(
-        location=location,
-        output=output,
-        night=night,
-        labels=labels,
-        base_model=base_model,
-        recipe=recipe,
-        left=left,
-        right=right,
-        label=label,
-    )
-
-
 @app.command(epilog="Example: stsb-batch demo")
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="where the demo warehouse is laid out")] = Path("stsb-demo"),

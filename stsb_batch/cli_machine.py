@@ -1,14 +1,95 @@
-"""The verbs about this machine: is it fit, and how fast is it."""
+"""The verbs about this machine: one night, every night, is it fit, and how fast is it."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stsb_batch.cli_models import AsJson, Engine, Model, Precision, settings_with
+from stsb_batch.cli_models import (
+    Approval,
+    AsJson,
+    BaseModel,
+    DoneBy,
+    Engine,
+    Label,
+    Left,
+    Model,
+    NightLabels,
+    Pairs,
+    Precision,
+    Recipe,
+    RefreshDays,
+    Right,
+    Scores,
+    Timezone,
+    settings_with,
+)
 from stsb_batch.errors import ConfigError
 
 machine = typer.Typer()
+
+
+@machine.command(epilog="Example: stsb-batch nightly warehouse/pairs -o warehouse/scores --labels warehouse/labels.parquet")
+def nightly(
+    location: Pairs,
+    output: Scores,
+    night: Annotated[str | None, typer.Option("--night", help="the date, YYYY-MM-DD (default: today)")] = None,
+    timezone: Timezone = "UTC",
+    labels: NightLabels = None,
+    base_model: BaseModel = "distilbert-base-uncased",
+    recipe: Recipe = "reference",
+    refresh_days: RefreshDays = 7,
+    approval: Approval = "auto",
+    done_by: DoneBy = None,
+    left: Left = "sentence1",
+    right: Right = "sentence2",
+    label: Label = None,
+) -> None:
+    """Run one night now as a Prefect flow: refresh when due, score, report."""
+    given = dict(locals())
+    from flows.nightly import run_night
+
+    run_night(**given)
+
+
+@machine.command(
+    epilog="Example: stsb-batch serve 'pairs/night={night}' -o scores --cron '0 2 * * *' --timezone Europe/Berlin"
+)
+def serve(
+    location: Pairs,
+    output: Scores,
+    cron: Annotated[str, typer.Option("--cron", help="when: minute, hour, day, month, weekday")] = "0 2 * * *",
+    timezone: Timezone = "UTC",
+    labels: NightLabels = None,
+    base_model: BaseModel = "distilbert-base-uncased",
+    recipe: Recipe = "reference",
+    refresh_days: RefreshDays = 7,
+    approval: Approval = "auto",
+    done_by: DoneBy = None,
+    left: Left = "sentence1",
+    right: Right = "sentence2",
+    label: Label = None,
+    webhook: Annotated[str | None, typer.Option("--webhook", help="address that gets the alerts as JSON")] = None,
+    port: Annotated[int, typer.Option("--port", help="of the server on loopback, unless one is configured")] = 4200,
+    register_only: Annotated[
+        bool, typer.Option("--register-only", help="for workers elsewhere: tell the configured server, and end")
+    ] = False,
+) -> None:
+    """Run it every night: Prefect server with its UI, schedule, alerts, worker. Stop with Ctrl-C."""
+    from flows import serve as room
+    from stsb_batch.terminal import say
+
+    nightly = {"labels": labels, "base_model": base_model, "recipe": recipe, "refresh_days": refresh_days}
+    nightly |= {"approval": approval, "done_by": done_by, "left": left, "right": right, "label": label}
+    schedule = room.Schedule(location, output, cron, timezone, nightly)
+    try:
+        lines = (
+            room.register(schedule, webhook=webhook) if register_only else room.serve(schedule, webhook=webhook, port=port)
+        )
+        for line in lines:
+            say(line)
+    except SystemExit:  # a signal: this is how a schedule ends well
+        say("Stopped.")
 
 
 @machine.command(epilog="Example: stsb-batch doctor")

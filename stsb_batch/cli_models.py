@@ -12,6 +12,15 @@ Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, 
 Left = Annotated[str, typer.Option("--left", help="column with the first text")]
 Right = Annotated[str, typer.Option("--right", help="column with the second text")]
 Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
+Pairs = Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")]
+Scores = Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")]
+NightLabels = Annotated[str | None, typer.Option("--labels", help="refresh when these labels are new")]
+BaseModel = Annotated[str, typer.Option("--base-model", help="base model of a refresh: hub id, folder, or minilm (offline)")]
+Recipe = Annotated[str, typer.Option("--recipe", help="recipe of a refresh: reference, or silver for few labels")]
+RefreshDays = Annotated[int, typer.Option("--refresh-days", min=0, help="days between refreshes; at once after drift")]
+Approval = Annotated[str, typer.Option("--approval", help="auto, or manual: somebody decides about a new champion")]
+Timezone = Annotated[str, typer.Option("--timezone", help="whose calendar the nights follow, like Europe/Berlin")]
+DoneBy = Annotated[str | None, typer.Option("--done-by", help="HH:MM when somebody waits for the scores")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 

@@ -25,6 +25,7 @@ VERBS = [
     ["report"],
     ["verify"],
     ["nightly"],
+    ["serve"],
     ["doctor"],
     ["bench"],
     ["demo"],

@@ -145,6 +145,11 @@ def allowance(share: float, count: int) -> int:
     return max(1, int(share * count)) if share > 0 else 0
 
 
+def near_row_budget(request: ScoreRequest, rows: int, bad_rows: int) -> bool:
+    """Say whether a run that passed has used up at least half of the rows without a score that it may have."""
+    return bad_rows > 1 and 2 * bad_rows >= allowance(request.max_bad_rows, rows)
+
+
 def judge_bad_files(request: ScoreRequest, bad: list[BadFile], files: int) -> None:
     """Raise when bad files end the run: a single file, on request, above the budget, or when no good file is left."""
     if not bad:

@@ -20,6 +20,7 @@ from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import WEIGHTS, Checkpoint, load_tokenizer, open_checkpoint
 from stsb_batch.models.cleanup import sweep_staging
+from stsb_batch.models.decisions import is_rejected
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.churn import churn_check
 from stsb_batch.refresh.gate import MIN_TEST, GateDecision, GateLimits, leak_check
@@ -103,7 +104,7 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
     """Return the version that an earlier refresh made from the same labels, base and recipe and judged by the same limits,
     the newest if several. Where it still awaits promotion and there is a churn sample, it is held against that too."""
     home = plan.request.settings.home
-    version = next((v for v in _made_before(plan) if v.card.get("judged_by") == plan.judged_by), None)
+    version = next((v for v in _made_before(plan) if v.card.get("judged_by", plan.judged_by) == plan.judged_by), None)
     if version is None:
         return None
     metrics = pl.read_parquet(version.path / "metrics.parquet")
@@ -225,12 +226,13 @@ def _churn(plan: RefreshPlan, challenger: Checkpoint, champion: registry.Version
 def awaits_promotion(home: Path, outcome: RefreshOutcome) -> bool:
     """Say whether a version passed against the present champion and has never been champion itself.
 
-    True after a dry run or a crash before the promotion; false for a version that somebody rolled back.
+    True after a dry run or a crash before the promotion; false for a version that somebody rolled back or rejected.
     """
     moves = registry.champions(home)
     has_been_champion = any(move.get("digest") == outcome.version.digest for move in moves["log"])
     present = moves["stack"][-1] if moves["stack"] else None
-    return outcome.decision.passed and not has_been_champion and outcome.version.card["parent"] == present
+    is_settled = has_been_champion or is_rejected(outcome.version)
+    return outcome.decision.passed and not is_settled and outcome.version.card["parent"] == present
 
 
 def library_versions() -> dict[str, str]:

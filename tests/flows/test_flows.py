@@ -1,52 +1,22 @@
-"""The flows on Prefect's own parts: in a test server, with no server configured, and against a real local server."""
+"""The flows on Prefect's own parts: in a test server, and with no server configured."""
 
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import polars as pl
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.nightly import run_night
 from flows.refresh import refresh_flow
 from flows.score import is_worth_retrying, score_flow
 from stsb_batch.errors import BadDataError, BusyError, StorageError, StsbBatchError
-from stsb_batch.models.registry import champions, promote
+from stsb_batch.models.registry import champions
 from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.flows.conftest import read
 
 NIGHT = "2026-01-02"
-
-
-@pytest.fixture(scope="module")
-def harness() -> Iterator[None]:
-    """One temporary Prefect server for all flows of this file."""
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-@pytest.fixture
-def plain_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STSB_BATCH_ENGINE", "torch")
-    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
-
-
-@pytest.fixture
-def champion(bert: Path, settings) -> None:
-    promote(settings.home, add(settings.home, bert), "test")
-
-
-def read(kind: str) -> list:
-    """Read all flow runs, task runs or artifacts from the server, oldest first."""
-    with get_client(sync_client=True) as client:
-        return getattr(client, f"read_{kind}")()
 
 
 def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine, champion, tmp_path: Path, monkeypatch):
@@ -136,43 +106,3 @@ def test_nightly_runs_with_no_server_configured(plain_engine, champion, tmp_path
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"out/{NIGHT}/_SUCCESS").exists()
     assert "telemetry" not in done.stderr
-
-
-def test_nightly_runs_against_a_local_server(plain_engine, champion, tmp_path: Path):
-    """Against a real server on loopback the night is there as a completed run with its artifacts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {
-        "PREFECT_HOME": str(tmp_path / "server"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with (
-        (tmp_path / "server.log").open("w") as log,
-        subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log) as server,
-    ):
-        try:
-            api = f"http://127.0.0.1:{port}/api"
-            wait_until_healthy(api, seconds=120)
-            done = nightly(tmp_path, PREFECT_API_URL=api)
-            assert done.returncode == 0, done.stderr
-            runs = httpx.post(f"{api}/flow_runs/filter", json={}).json()
-            artifacts = httpx.post(f"{api}/artifacts/filter", json={}).json()
-        finally:
-            server.terminate()
-            server.wait(30)
-    assert {run["state_type"] for run in runs} == {"COMPLETED"}
-    assert {artifact["key"] for artifact in artifacts} == {"score-report", "score-shards"}
-
-
-def wait_until_healthy(api: str, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{api}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.3)
-    pytest.fail("the Prefect server did not become healthy")

@@ -1,0 +1,63 @@
+"""Somebody decides: the form on a refresh that is suspended, and what becomes of the answer."""
+
+from typing import Literal
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.context import FlowRunContext
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from flows import events
+from flows.parameters import By, Reason
+from stsb_batch.jobs.refresh import RefreshOutcome
+
+DAYS_TO_DECIDE = 14
+
+
+class Decision(RunInput):
+    """What the form asks."""
+
+    decision: Literal["promote", "reject"] = Field(title="Decision")
+    name: By
+    reason: Reason
+
+
+def can_suspend() -> bool:
+    """Say whether this run can wait without a process: it belongs to a deployment and is nobody's subflow."""
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.deployment_id)
+
+
+def is_resumed() -> bool:
+    """Say whether this run was suspended before and goes on now."""
+    return flow_run.run_count > 1
+
+
+def ask(outcome: RefreshOutcome) -> Decision:
+    """Suspend the run until somebody has filled in the form; the process ends, and a new one goes on with the answer."""
+    if not is_resumed():
+        events.tell(events.WAITING, f"{outcome.version.reference} passed its gate and waits for a decision")
+    checks = "\n".join(f"- {line}" for line in outcome.decision.checks + outcome.decision.notes)
+    description = f"**{outcome.version.reference}** passed its gate. Make it the champion?\n\n{checks}"
+    form = Decision.with_initial_data(description=description)
+    return suspend_flow_run(wait_for_input=form, key="decision", timeout=DAYS_TO_DECIDE * 86_400)
+
+
+def waiting_run() -> str | None:
+    """Name the refresh that waits for a decision, if there is one."""
+    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["refresh"])), flow_run_filter=paused, limit=1
+        )
+    return found[0].name if found else None

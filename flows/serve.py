@@ -1,0 +1,188 @@
+"""The schedule on one machine: a Prefect server on loopback unless there is one, the deployments, and a worker."""
+
+import asyncio
+import contextlib
+import datetime as dt
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import httpx
+from prefect.deployments import run_deployment
+from prefect.server.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
+
+from flows.deployments import POOL, apply_automations, apply_deployments, read_deployments
+from flows.server import server_address
+from stsb_batch.durable import exclusive_lock
+from stsb_batch.errors import ConfigError, UnavailableError, shown
+from stsb_batch.jobs import night as nights
+from stsb_batch.settings import load_settings
+
+START_SECONDS, STOP_SECONDS = 180.0, 30.0
+SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and holds no other up
+RUNS_AT_ONCE = 3  # a night, a refresh, and room for a promotion or a rollback
+# Nothing leaves this machine: no analytics, and the UI that does not ask an analytics host from the browser.
+SERVER_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # runs older than 90 days go
+    "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P30D",  # else it forgets runs that died with it a minute ago
+    "DO_NOT_TRACK": "1",
+}
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What is to run each night, and when. `nightly` holds further parameters of `flows.nightly.run_night`."""
+
+    location: str
+    output: str
+    cron: str = "0 2 * * *"
+    timezone: str = "UTC"
+    nightly: dict[str, Any] = field(default_factory=dict)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of the nightly deployment; places are absolute, since a worker runs elsewhere."""
+        places = {"location": self.location, "output": self.output}
+        places |= {name: self.nightly[name] for name in ("labels", "base_model") if _is_place(self.nightly.get(name))}
+        return {"timezone": self.timezone} | self.nightly | {name: str(Path(p).absolute()) for name, p in places.items()}
+
+    def starts(self, count: int, since: dt.datetime) -> list[dt.datetime]:
+        """Return the scheduled starts from a moment on, as the server will schedule them."""
+        nights.zone(self.timezone)
+        try:
+            schedule = CronSchedule(cron=self.cron, timezone=self.timezone)
+        except ValidationError:
+            raise ConfigError(
+                f"{shown(self.cron)}: not a cron schedule. Write minute, hour, day, month, weekday: '0 2 * * *'."
+            ) from None
+        return asyncio.run(schedule.get_dates(count, start=since))
+
+
+def _is_place(name: str | None) -> bool:
+    return bool(name) and Path(name).exists()
+
+
+def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -> Iterator[str]:
+    """Run the schedule on this machine until the caller stops; yields lines for a person as things come up.
+
+    Uses the Prefect server that is configured, or the one that answers on the port, or starts one. A second call for the
+    same home is refused with `BusyError`. What was started here ends here.
+    """
+    schedule.starts(1, dt.datetime.now(dt.UTC))  # whatever is wrong with it is said before anything starts
+    home = load_settings().home
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exclusive_lock(home / "serve.lock", f"the schedule of {home}"))
+        api = server_address()[0] or f"http://127.0.0.1:{port}/api"
+        if not answers(api):
+            yield f"starting a Prefect server (log {home / 'server.log'})"
+            stack.enter_context(local_server(port, home / "server.log"))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
+        yield from register(schedule, webhook=webhook)
+        command = ["worker", "start", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), "--install-policy", "never"]
+        worker = stack.enter_context(child(command, {"PREFECT_API_URL": api}))
+        yield f"UI       {api.removesuffix('/api')}"
+        yield "Ctrl-C stops"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(SETTLE_SECONDS)
+        if worker.poll() is None and (night := start_missed_night(schedule)):
+            yield f"missed   night {night} has not been scored, it starts now"
+        worker.wait()
+        raise UnavailableError(
+            f"The worker ended by itself (exit code {worker.returncode}). Start `stsb-batch serve` again."
+        )
+
+
+def register(schedule: Schedule, *, webhook: str | None = None) -> Iterator[str]:
+    """Put deployments and automations on the server; workers of the pool, here or elsewhere, take the runs."""
+    start = schedule.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(nights.zone(schedule.timezone))
+    deployments = read_deployments(schedule.parameters(), cron=schedule.cron, timezone=schedule.timezone)
+    apply_deployments(deployments)
+    yield f"runs     {', '.join(deployment.name for deployment in deployments)} (work pool {POOL})"
+    names = apply_automations(webhook)
+    told = f"{len(names)} automations" if len(names) > 1 else "none; name a webhook with --webhook"
+    yield f"alerts   {told}"
+    yield f"nightly  {schedule.cron} {schedule.timezone}, next {start:%Y-%m-%d %H:%M}"
+
+
+def start_missed_night(schedule: Schedule) -> str | None:
+    """Start the newest night if its time passed while nothing ran here; return its date, None when there is nothing to do.
+
+    Only where nights have been scored before: a first start scores nothing by itself.
+    """
+    now = dt.datetime.now(dt.UTC)
+    passed = [start for start in schedule.starts(10, now - dt.timedelta(days=8)) if start <= now]
+    given = schedule.parameters()
+    night = nights.night_of(passed[-1], schedule.timezone) if passed else ""
+    if night not in nights.missed_nights(given["location"], given["output"], night or now.date().isoformat()):
+        return None
+    run_deployment("nightly/nightly", scheduled_time=passed[-1], timeout=0, as_subflow=False)
+    return night
+
+
+def answers(api: str) -> bool:
+    """Say whether a Prefect server answers at an address."""
+    try:
+        return httpx.get(f"{api}/health", headers=server_address()[1], timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@contextlib.contextmanager
+def local_server(port: int, log: Path) -> Iterator[None]:
+    """Run a Prefect server on loopback with its embedded SQLite database, and wait until it answers."""
+    address = f"http://127.0.0.1:{port}"
+    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("w") as output, child(command, SERVER_SETTINGS | {"PREFECT_UI_URL": address}, output) as process:
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(f"{address}/api"):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UnavailableError(f"The Prefect server on port {port} did not start. Its log is {log}.")
+            time.sleep(0.3)
+        yield
+
+
+@contextlib.contextmanager
+def child(command: list[str], environment: dict[str, str], output: TextIO | None = None) -> Iterator[subprocess.Popen]:
+    """Run a Prefect command beside us, in a session of its own so that Ctrl-C reaches it only through us; end it at last.
+
+    Its whole group is asked to end, then, if need be, made to.
+    """
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        [sys.executable, "-m", "prefect", *command],
+        env=os.environ | environment,
+        stdout=output,
+        stderr=output,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            if _has_ended(process, STOP_SECONDS):
+                break
+
+
+def _has_ended(process: subprocess.Popen, seconds: float) -> bool:
+    """Wait until a process and all of its group are gone, so many seconds at most."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        process.poll()
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False

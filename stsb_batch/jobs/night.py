@@ -1,0 +1,100 @@
+"""Which nights are to be scored: dates and folders. Knows neither schedules nor servers.
+
+A night is named by the local date of its scheduled start, `YYYY-MM-DD`, so names sort as dates do.
+"""
+
+import datetime as dt
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, shown
+from stsb_batch.pairs.source import find_files
+
+NIGHT = "{night}"
+MISSED_DAYS = 7  # nights that a run looks back for missed ones
+
+
+def zone(name: str) -> ZoneInfo:
+    """Return a time zone by its IANA name; raises `ConfigError` for any other."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigError(f"{shown(name)}: no such time zone. Name one like Europe/Berlin or UTC.") from None
+
+
+def check_night(night: str) -> str:
+    """Return a night's name if it is a date; raises `UsageError` otherwise."""
+    try:
+        return dt.date.fromisoformat(night).isoformat()
+    except ValueError:
+        raise UsageError(f"{shown(night)}: not a night. Write the date as YYYY-MM-DD.") from None
+
+
+def night_of(moment: dt.datetime, timezone: str) -> str:
+    """Name the night whose run is scheduled at a moment."""
+    return moment.astimezone(zone(timezone)).date().isoformat()
+
+
+def newest_night(scheduled: dt.datetime, now: dt.datetime, timezone: str) -> str:
+    """Name the newest night that is due `now`, by the time of day at which a run was scheduled.
+
+    A run that starts days late thus knows of the nights between, and does not touch the one that is yet to come.
+    """
+    due, here = scheduled.astimezone(zone(timezone)), now.astimezone(zone(timezone))
+    newest = here.date() if here.time() >= due.time() else here.date() - dt.timedelta(days=1)
+    return max(due.date(), newest).isoformat()
+
+
+def finish_time(clock: str | None, start: dt.datetime, timezone: str) -> dt.datetime | None:
+    """Return the moment at which a night is to be done: the first `HH:MM` of the local clock after its scheduled start."""
+    if clock is None:
+        return None
+    try:
+        time = dt.time.fromisoformat(clock)
+    except ValueError:
+        raise UsageError(f"{shown(clock)}: not a time of day. Write it as HH:MM, for example 07:00.") from None
+    here = start.astimezone(zone(timezone))
+    finish = dt.datetime.combine(here.date(), time, zone(timezone))
+    return finish if finish > here else dt.datetime.combine(here.date() + dt.timedelta(days=1), time, zone(timezone))
+
+
+def night_input(location: str, night: str) -> str:
+    """Return where a night's pairs are."""
+    return location.replace(NIGHT, night)
+
+
+def night_output(output: str, night: str) -> Path:
+    """Return the folder of a night's scores."""
+    return Path(output) / night
+
+
+def is_done(output: str, night: str) -> bool:
+    """Say whether a night has been scored to its end."""
+    return (night_output(output, night) / "_SUCCESS").is_file()
+
+
+def missed_nights(location: str, output: str, newest: str) -> list[str]:
+    """List the nights that were missed up to `newest`, oldest first.
+
+    Missed is a night whose input is there and whose scores are not, after the first night that was ever done and not
+    more than `MISSED_DAYS` back. Where all nights share one input there is none: it holds the newest pairs only.
+    """
+    done = {path.parent.name for path in Path(output).glob("*/_SUCCESS")}
+    if NIGHT not in location or not done:
+        return []
+    last = dt.date.fromisoformat(newest)
+    window = [(last - dt.timedelta(days=days)).isoformat() for days in range(MISSED_DAYS, -1, -1)]
+    return [night for night in window if night > min(done) and night not in done and _has_input(location, night)]
+
+
+def _has_input(location: str, night: str) -> bool:
+    try:
+        return bool(find_files(night_input(location, night)).files)
+    except NothingToReadError:
+        return False
+
+
+def due_nights(location: str, output: str, night: str, newest: str) -> list[str]:
+    """List the nights that the run of `night` has to score, oldest first: its own unless it is done, and missed ones."""
+    own = set() if is_done(output, night) else {night}
+    return sorted(own | set(missed_nights(location, output, newest)))

@@ -1,0 +1,93 @@
+"""The schedule: one run for each local date, what deploy/ says, what is refused before anything starts."""
+
+import datetime as dt
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.events.schemas.automations import AutomationCore
+from prefect.server.events.actions import CallWebhook
+
+from flows import events
+from flows.deployments import DEPLOY, POOL, read_deployments
+from flows.serve import Schedule
+from stsb_batch.errors import ConfigError
+from stsb_batch.jobs.night import night_of
+
+CHANGES = {
+    "Europe/Berlin": ("2027-03-28", "2027-10-31"),
+    "America/New_York": ("2027-03-14", "2027-11-07"),
+    "Australia/Lord_Howe": ("2027-04-04", "2027-10-03"),  # half an hour
+}
+
+
+def deployments(**nightly):
+    schedule = Schedule("pairs/{night}", "scores", nightly=nightly)
+    return {one.name: one for one in read_deployments(schedule.parameters(), cron="30 1 * * *", timezone="UTC")}
+
+
+@pytest.mark.parametrize("clock", ["0 0", "30 1", "30 2"])
+@pytest.mark.parametrize("zone", CHANGES)
+def test_each_local_date_has_one_run_when_the_clocks_change(zone: str, clock: str):
+    """Over both changes, asked every six hours as the server does, the starts are one for each night."""
+    schedule = Schedule("in", "out", f"{clock} * * *", zone)
+    for change in CHANGES[zone]:
+        day = dt.datetime.fromisoformat(f"{change}T12:00+00:00")
+        moments = [day + dt.timedelta(hours=hours) for hours in range(-96, 49, 6)]
+        starts = {start.astimezone(dt.UTC) for moment in moments for start in schedule.starts(3, moment)}
+        nights = Counter(night_of(start, zone) for start in starts)
+        expected = [(day.date() + dt.timedelta(days=days)).isoformat() for days in range(-2, 3)]
+        assert {nights[night] for night in expected} == {1}
+
+
+@pytest.mark.parametrize(("cron", "zone", "message"), [("at two", "UTC", "cron"), ("0 2 * * *", "Mars/Base", "time zone")])
+def test_a_wrong_schedule_is_named(cron: str, zone: str, message: str):
+    """A cron line or a time zone that is none is refused with how to write it."""
+    with pytest.raises(ConfigError, match=message):
+        Schedule("in", "out", cron, zone).starts(1, dt.datetime.now(dt.UTC))
+
+
+def test_five_deployments_with_forms_and_limits():
+    """They are the issue's five, in one pool, by module; a night and a refresh run one at a time, the later cancelled."""
+    found = deployments()
+    assert list(found) == ["nightly", "score", "refresh", "promote", "rollback"]
+    assert {one.work_pool_name for one in found.values()} == {POOL}
+    assert found["nightly"].entrypoint == "flows.nightly.run_night"
+    assert [len(one.schedules) for one in found.values()] == [1, 0, 0, 0, 0]
+    limited = {name for name, one in found.items() if one.concurrency_limit == 1}
+    assert limited == {"nightly", "refresh"}
+    assert found["nightly"].concurrency_options.collision_strategy == "CANCEL_NEW"
+
+
+def test_every_parameter_has_help_choices_and_bounds():
+    """The form of each deployment explains each field, offers a choice where there is one, and knows the bounds."""
+    forms = {name: one._parameter_openapi_schema.properties for name, one in deployments().items()}
+    assert not [(name, key) for name, form in forms.items() for key, field in form.items() if not field.get("description")]
+    assert forms["nightly"]["approval"]["enum"] == ["auto", "manual"]
+    assert forms["nightly"]["refresh_days"]["minimum"] == 0
+
+
+def test_places_are_absolute_for_a_worker_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Folders and files are named from the root; names of hub models and data sets stay as they are."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.parquet").touch()
+    given = deployments(labels="labels.parquet", base_model="minilm")["nightly"].parameters
+    assert given["location"] == str(tmp_path / "pairs/{night}")
+    assert given["output"] == str(tmp_path / "scores")
+    assert given["labels"] == str(tmp_path / "labels.parquet")
+    assert given["base_model"] == "minilm"
+
+
+def test_automations_are_valid_and_know_our_events():
+    """Each automation passes Prefect's own model and its payload Prefect's template check; each event of ours has one."""
+    wanted = yaml.safe_load((DEPLOY / "automations.yaml").read_text())["automations"]
+    block = "00000000-0000-0000-0000-000000000000"
+    for entry in wanted:
+        actions = [action | ({"block_document_id": block} if "payload" in action else {}) for action in entry["actions"]]
+        AutomationCore(**entry | {"actions": actions})
+        for action in actions:
+            assert "payload" not in action or CallWebhook(**action).payload
+    expected = {name for entry in wanted for name in entry["trigger"]["expect"]}
+    told = {value for name, value in vars(events).items() if name.isupper()}
+    assert {name for name in expected if name.startswith("stsb-batch.")} == told

@@ -1,0 +1,109 @@
+"""Nights: which date a run belongs to, which nights it has to score."""
+
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+from stsb_batch.errors import ConfigError, UsageError
+from stsb_batch.jobs import night
+from tests.conftest import make_pairs
+
+
+def utc(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> tuple[str, str]:
+    """Return pairs for the nights of 1 to 5 January, and where scores go; those of the 2nd are done."""
+    for day in range(1, 6):
+        make_pairs(1).write_parquet(tmp_path / f"in/2026-01-0{day}/part.parquet", mkdir=True)
+    mark_done(tmp_path / "out", "2026-01-02")
+    return str(tmp_path / "in/{night}"), str(tmp_path / "out")
+
+
+def mark_done(output: Path, date: str) -> None:
+    (output / date).mkdir(parents=True, exist_ok=True)
+    (output / date / "_SUCCESS").touch()
+
+
+@pytest.mark.parametrize(
+    ("moment", "timezone", "date"),
+    [
+        ("2026-01-02T00:30", "Europe/Berlin", "2026-01-02"),
+        ("2026-01-02T23:30", "Europe/Berlin", "2026-01-03"),
+        ("2026-01-02T03:00", "America/New_York", "2026-01-01"),
+        ("2026-03-29T01:00", "Europe/Berlin", "2026-03-29"),
+    ],
+)
+def test_a_night_is_the_local_date_of_its_start(moment: str, timezone: str, date: str):
+    """The same moment is another night elsewhere."""
+    assert night.night_of(utc(moment), timezone) == date
+
+
+@pytest.mark.parametrize(
+    ("now", "newest"),
+    [("2026-01-02T02:00", "2026-01-02"), ("2026-01-05T01:59", "2026-01-04"), ("2026-01-05T02:00", "2026-01-05")],
+)
+def test_a_late_run_knows_the_newest_night_that_is_due(now: str, newest: str):
+    """A run scheduled at two that starts days later counts the nights whose time has passed, not the one to come."""
+    assert night.newest_night(utc("2026-01-02T02:00"), utc(now), "UTC") == newest
+
+
+def test_missed_nights_come_with_the_own_one_oldest_first(warehouse):
+    """Every night since the first done one that has input and no scores is due."""
+    assert night.due_nights(*warehouse, "2026-01-05", "2026-01-05") == ["2026-01-03", "2026-01-04", "2026-01-05"]
+
+
+def test_a_late_run_also_takes_the_nights_after_its_own(warehouse):
+    """What starts late scores its own date and the later ones that are due."""
+    assert night.due_nights(*warehouse, "2026-01-03", "2026-01-04") == ["2026-01-03", "2026-01-04"]
+
+
+def test_a_done_night_is_left_alone(warehouse):
+    """Nothing is due for a night that is done when none was missed."""
+    location, output = warehouse
+    for day in (3, 4, 5):
+        mark_done(Path(output), f"2026-01-0{day}")
+    assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == []
+
+
+def test_a_first_run_scores_its_own_night_only(warehouse, tmp_path: Path):
+    """Where nothing was ever scored, older input is no missed night."""
+    assert night.due_nights(warehouse[0], str(tmp_path / "new"), "2026-01-05", "2026-01-05") == ["2026-01-05"]
+
+
+def test_a_missed_night_without_input_is_nothing_to_score(warehouse, tmp_path: Path):
+    """A night for which no pairs came is not due."""
+    (tmp_path / "in/2026-01-04/part.parquet").unlink()
+    assert night.due_nights(*warehouse, "2026-01-05", "2026-01-05") == ["2026-01-03", "2026-01-05"]
+
+
+def test_one_input_for_all_nights_has_no_missed_ones(warehouse):
+    """Pairs that are replaced each night hold only the newest, so that older nights cannot be scored."""
+    location, output = warehouse
+    assert night.due_nights(str(Path(location).parent), output, "2026-01-05", "2026-01-05") == ["2026-01-05"]
+
+
+def test_nights_are_missed_for_a_week_at_most(warehouse):
+    """What lies further back is not scored by itself."""
+    assert night.missed_nights(*warehouse, "2026-01-11") == ["2026-01-04", "2026-01-05"]
+
+
+@pytest.mark.parametrize(
+    ("start", "due"), [("2026-01-02T02:00", "2026-01-02T07:00"), ("2026-01-02T22:00", "2026-01-03T07:00")]
+)
+def test_scores_are_awaited_at_the_first_such_time_after_the_start(start: str, due: str):
+    """Seven o'clock is on the same day for a run after midnight and on the next for one before."""
+    assert night.finish_time("07:00", utc(start), "UTC") == utc(due)
+
+
+def test_wrong_dates_times_and_zones_are_named():
+    """Each says what was given and how to write it."""
+    with pytest.raises(UsageError, match=r"yesterday.*YYYY-MM-DD"):
+        night.check_night("yesterday")
+    with pytest.raises(UsageError, match=r"seven.*HH:MM"):
+        night.finish_time("seven", utc("2026-01-02T02:00"), "UTC")
+    with pytest.raises(ConfigError, match=r"Mars/Base.*no such time zone"):
+        night.zone("Mars/Base")
