@@ -181,7 +181,8 @@ def test_disk_full_while_registering_leaves_champion_and_no_candidate(
 def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
     """The refresh's page begins with the verdict and has the checks, the metrics with intervals, a chart of the versions."""
     refresh(request_)
-    page = refresh_page(refresh(replace(new_labels(request_), floor=0.999)))
+    make_pairs(200, seed=5).write_parquet(request_.labels)
+    page = refresh_page(refresh(replace(request_, floor=0.999)))
     assert page.headline == "sts@2 was refused by the gate, the champion stays."
     assert page.markdown.startswith(f"**{page.headline}**")
     assert "above the floor 1.00 | **FAIL** |" in page.markdown
