@@ -111,7 +111,7 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
     """Return the version that an earlier refresh made from the same labels, base and recipe and judged by the same limits,
     the newest if several. Where it still awaits promotion and there is a churn sample, it is held against that too."""
     home = plan.request.settings.home
-    version = next((v for v in _made_before(plan) if v.card.get("judged_by") == plan.judged_by), None)
+    version = next((v for v in _made_before(plan) if v.card.get("judged_by", plan.judged_by) == plan.judged_by), None)
     if version is None:
         return None
     metrics = pl.read_parquet(version.path / "metrics.parquet")

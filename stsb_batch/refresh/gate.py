@@ -83,7 +83,7 @@ def decide(
     r = float(np.corrcoef(labels, challenger)[0, 1])
     figures = {"pearson": r, "mse": float(np.mean((labels - challenger) ** 2))}
     checks = [*also, (r > limits.floor, f"Pearson {r:.4f} above the floor {limits.floor:.2f}")]
-    needed = SMALL_TEST
+    needed = SMALL_TEST if champion is None else 0
     if champion is not None and not np.isfinite(champion).all():
         notes.append("the champion's scores are not all finite; the challenger meets only the floor")
         champion = None
@@ -91,7 +91,8 @@ def decide(
         found, compared = _compare(labels, challenger, champion.astype(np.float64), limits)
         figures |= found
         checks += compared
-        needed = math.ceil(len(labels) * ((found["delta_pearson"] - found["delta_lower"]) / limits.margin) ** 2)
+        if found["delta_lower"] <= -limits.margin < found["delta_upper"]:  # neither clearly worse nor clearly not
+            needed = len(labels) * ((found["delta_pearson"] - found["delta_lower"]) / limits.margin) ** 2
         if slices is not None:
             checks += _slice_checks(labels, challenger, champion, slices, limits)
             names, sizes = np.unique(slices, return_counts=True)
@@ -99,10 +100,10 @@ def decide(
             if len(small):
                 said = ", ".join(small[:10]) + (", ..." if len(small) > 10 else "")
                 notes.append(f"{len(small)} slices have fewer than {MIN_SLICE} pairs and are held against nothing: {said}")
-    if len(labels) < min(SMALL_TEST, needed):
+    if len(labels) < needed:
         notes.append(
-            f"{len(labels)} test pairs are few: about {needed:,} are needed to tell a loss of {limits.margin:g} from none; "
-            "with fewer an equal model can fail"
+            f"{len(labels)} test pairs are few: about {float(f'{needed:.2g}'):,.0f} are needed to tell a loss of "
+            f"{limits.margin:g} from none; with fewer an equal model can fail"
         )
     return _verdict(checks, notes, figures)
 

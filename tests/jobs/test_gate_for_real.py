@@ -22,7 +22,8 @@ QUICK = Recipe("quick", gold=Stage(epochs=2, batch_size=16, learning_rate=1e-4, 
 def plan(labels: pl.DataFrame, folder: Path, home: Path, **changes) -> RefreshPlan:
     """Plan a quick fine-tune of MiniLM on these labels."""
     labels.write_parquet(folder / "labels.parquet")
-    made = plan_refresh(RefreshRequest(str(folder / "labels.parquet"), "minilm", slice_column="kind", **changes))
+    asked = {"slice_column": "kind", "floor": 0.4} | changes  # so little training reaches a Pearson of about 0.6
+    made = plan_refresh(RefreshRequest(str(folder / "labels.parquet"), "minilm", **asked))
     return replace(made, recipe=QUICK, fingerprint=made.fingerprint | {"recipe": "quick"})
 
 
@@ -52,7 +53,7 @@ def test_only_what_has_learned_passes(tmp_path: Path, settings):
     assert first.decision.passed, first.decision.checks
     registry.promote(settings.home, first.version, "test")
 
-    equal = plan(starter, tmp_path, settings.home, floor=0.5)
+    equal = plan(starter, tmp_path, settings.home, floor=0.3)
     assert find_done(equal) is None
     again = judge_candidate(equal, train_candidate(equal))
     assert (again.decision.passed, again.trained, again.decision.figures["delta_pearson"]) == (True, False, 0.0)
