@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import polars as pl
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -25,7 +24,18 @@ from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.models import decisions, registry
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
-from tests.flows.team import Api, free_port, postgres, prefect, processes_of, program, receiver, stsb_batch, wait_until
+from tests.flows.team import (
+    Api,
+    free_port,
+    postgres,
+    prefect,
+    processes_of,
+    program,
+    receiver,
+    stsb_batch,
+    wait_until,
+    write_many,
+)
 from tests.models.test_registry import add
 
 pytestmark = pytest.mark.slow
@@ -98,14 +108,6 @@ def register(api: Api, folder: Path, environment: dict[str, str], webhook: str |
     return api
 
 
-def write_many(path: Path, rows: int) -> None:
-    """Write pairs that are all different, enough of them to keep a run busy."""
-    pairs = pl.concat([make_pairs(2_000)] * (rows // 2_000)).with_row_index("n")
-    number = pl.col("n").cast(pl.String)
-    texts = {side: pl.format("{} {}", side, number) for side in ("sentence1", "sentence2")}
-    pairs.with_columns(**texts).drop("n").write_parquet(path, mkdir=True, row_group_size=20_000)
-
-
 def test_applying_again_doubles_nothing(team: Team):
     """The command twice more, and Prefect's own deploy of the same file, leave five deployments and ten automations."""
     for _ in range(2):
@@ -154,14 +156,15 @@ def test_a_second_run_is_cancelled_and_a_killed_one_crashes_at_once(team: Team):
     figure("flow process killed", seconds)
 
 
-def test_a_run_outlives_its_worker(team: Team):
-    """When only the worker is killed the run goes on and ends well: nothing is lost."""
-    write_many(team.folder / "some/part.parquet", 40_000)
+def test_a_run_that_loses_its_worker_crashes_at_its_next_line(team: Team):
+    """When only the worker is killed the run has nowhere to write to: it ends itself, at the latest a minute later."""
     with team.worker() as worker:
-        run = team.api.start("nightly", location=str(team.folder / "some"), output=str(team.folder / "outlived"))
+        run = team.api.start("nightly", location=str(team.folder / "many"), output=str(team.folder / "alone"))
         team.api.wait(run, "Running")
-        os.kill(worker.pid, signal.SIGKILL)
-        team.api.wait(run, "Completed", seconds=400)
+        seconds = kill(team, run, [worker.pid])
+    assert seconds < 120
+    assert "is Crashed" in team.alert("run failed", run)["text"]
+    figure("worker killed", seconds)
 
 
 def test_a_run_that_dies_with_its_worker_crashes_by_its_silence_and_blocks_nobody(team: Team):
