@@ -1,7 +1,7 @@
 """Prefect flows: names, retries, artifacts. The work is done by stsb_batch.jobs; nothing here computes.
 
-Offline by default, with signs of life often enough for a dead run to be found soon, and with our log lines on the run
-page: set before Prefect is imported, since it reads them once.
+Offline by default, with signs of life often enough for a dead run to be found soon: set before Prefect is imported, since it
+reads them once. What the library logs goes to the run page.
 """
 
 import logging
@@ -10,5 +10,24 @@ import os
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "stsb_batch")
-logging.getLogger("stsb_batch").setLevel(logging.INFO)
+
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.logging.handlers import APILogHandler
+
+
+def send_logs(name: str) -> None:
+    """Send a library's INFO lines and above to the page of the flow or task that it runs in, and to the console.
+
+    PREFECT_LOGGING_EXTRA_LOGGERS does so only where it is set before Prefect is imported, which no worker does, and leaves
+    the level at WARNING. Lines from outside of a run, or from a thread that has none, have no page to go to.
+    """
+    library = logging.getLogger(name)
+    library.setLevel(logging.INFO)
+    for handler in [handler for handler in library.handlers if isinstance(handler, APILogHandler)]:
+        library.removeHandler(handler)
+    ours = APILogHandler()
+    ours.addFilter(lambda _: bool(TaskRunContext.get() or FlowRunContext.get()))
+    library.addHandler(ours)
+
+
+send_logs("stsb_batch")

@@ -1,33 +1,46 @@
-"""What the run page shows: a markdown report with the metrics and a table of the shards."""
+"""What the run page shows: the night's report against the last nights, a table of the shards, the gate's verdict."""
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from uuid import UUID
 
+from prefect import get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.runtime import flow_run
+
+from flows import events
 from stsb_batch.jobs.finish import ScoreOutcome
+from stsb_batch.jobs.page import Page, drift_alert, refresh_page, score_page, shard_rows
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
-from stsb_batch.report.people import metric_lines, report_markdown
 
 
 def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
-    """Show a scoring run's report and its shards."""
-    headline = (
-        f"{outcome.rows:,} rows, {outcome.bad_rows:,} without a score, by {job.checkpoint.name} "
-        f"in {outcome.seconds:,.0f} s into {outcome.target.name}"
-    )
-    about = f"{job.request.location} by {job.checkpoint.name}"
-    create_markdown_artifact(key="score-report", markdown=report_markdown(outcome.report, headline), description=about)
-    shards = [
-        {"input": str(shard.source.relative), "output": str(outcome.target.path(shard.output)), "rows": shard.rows}
-        for shard in job.shards
-    ]
-    create_table_artifact(key="score-shards", table=shards, description=f"{len(shards)} shards of {job.request.location}")
+    """Show a scoring run's report and its shards, and raise the drift event when its rows are too far from the last ones.
+
+    The keys stay the same from night to night, so that an artifact's page has the nights as its history.
+    """
+    show("score-report", score_page(outcome, job), f"{job.request.location} by {job.checkpoint.name}")
+    shards = f"{len(job.shards):,} shards of {job.request.location}"
+    create_table_artifact(key="score-shards", table=shard_rows(outcome, job), description=shards)
+    moved = drift_alert(outcome)
+    if moved and outcome.shards_scored:
+        events.tell(events.DRIFT, moved)
 
 
 def publish_refresh(outcome: RefreshOutcome) -> None:
-    """Show a refresh's metrics and the gate's verdict."""
-    verdict = "passed the gate" if outcome.decision.passed else "refused by the gate, the champion stays"
-    headline = f"{outcome.version.reference} {verdict}" + ("" if outcome.trained else " (nothing new to train from)")
-    lines = [f"**{headline}**", "", "| part | metric | value | 95 % interval | rows |", "|---|---|---:|---:|---:|"]
-    lines += [f"| {' | '.join(line)} |" for line in metric_lines(outcome.metrics)]
-    lines += ["", *[f"- {line}" for line in outcome.decision.checks + outcome.decision.notes]]
-    create_markdown_artifact(key="refresh-report", markdown="\n".join(lines), description=outcome.version.reference)
+    """Show the gate's verdict on a refresh, with its metrics and the versions before."""
+    show("refresh-report", refresh_page(outcome), outcome.version.reference)
+
+
+def outermost_run() -> str:
+    """Return the id of the run that people see in the list of runs: the night, or this run if nothing started it."""
+    return flow_run.root_flow_run_id or flow_run.id
+
+
+def show(key: str, page: Page, about: str) -> None:
+    """Put a report on the outermost run's page, and its first sentence into the log."""
+    report = {"key": key, "type": "markdown", "description": about, "data": page.markdown}
+    with get_client(sync_client=True) as client:
+        client.create_artifact(ArtifactCreate(**report, flow_run_id=UUID(outermost_run())))
+    get_run_logger().info(page.headline)

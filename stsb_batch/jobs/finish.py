@@ -13,13 +13,15 @@ import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256, replace_durably
 from stsb_batch.errors import BadDataError, StsbBatchError, shown, storage_error
+from stsb_batch.jobs.history import past_runs, series_of
 from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.quarantine import quarantined_rows, side_path, sweep_side_files
 from stsb_batch.pairs.schema import CONTRACT_VERSION, LABEL_RANGE, find_label, output_schema
 from stsb_batch.pairs.source import BadFile
+from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import Sketch
-from stsb_batch.report.table import RunFacts, build_report, write_report
+from stsb_batch.report.table import RunFacts, build_report, drift_rows, write_report
 
 WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
 MANY_BAD_ROWS, FILES_LEFT_OUT = 10, 11
@@ -27,7 +29,10 @@ MANY_BAD_ROWS, FILES_LEFT_OUT = 10, 11
 
 @dataclass(frozen=True)
 class ScoreOutcome:
-    """A finished job: where its files are, its report, and how much was done now or had been done before."""
+    """A finished job: where its files are, its report, and how much was done now or had been done before.
+
+    `results` describes each output file: rows, bytes, SHA-256, footer.
+    """
 
     target: sink.Target
     report: pl.DataFrame
@@ -37,6 +42,7 @@ class ScoreOutcome:
     bad_rows: int
     bad_files: list[BadFile]
     seconds: float
+    results: dict[Path, dict]
 
     def exit_code(self, warn_bad_rows: float = WARN_BAD_ROWS) -> int:
         """Return 11 when files were left out, 10 when the share of rows without a score is above the warn limit, else 0."""
@@ -64,13 +70,22 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
     stale = sink.stale_files(plan.target, plan.shards)
     if stale or not _is_finished(plan):
-        facts = run_facts(plan, quarantined)
-        _write_report(plan, build_report(facts, sketch, **_labelled(plan), wall_seconds=seconds), results)
+        drift = _drift(plan, sketch)
+        report = build_report(run_facts(plan, quarantined), sketch, **_labelled(plan), wall_seconds=seconds, drift=drift)
+        _write_report(plan, report, sketch, results)
         sweep_side_files(plan.target, plan.shards)
         sink.finish_commits(plan.target, _manifest(plan, results), stale)
-    report = pl.read_parquet(plan.target.report, memory_map=False)
-    bad_rows = sketch.rows - sketch.scored
-    return ScoreOutcome(plan.target, report, plan.rows, len(plan.shards), len(scored), bad_rows, plan.bad_files, seconds)
+    return ScoreOutcome(
+        target=plan.target,
+        report=pl.read_parquet(plan.target.report, memory_map=False),
+        rows=plan.rows,
+        shards=len(plan.shards),
+        shards_scored=len(scored),
+        bad_rows=sketch.rows - sketch.scored,
+        bad_files=plan.bad_files,
+        seconds=seconds,
+        results=results,
+    )
 
 
 def _without_bad_files(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScorePlan:
@@ -144,12 +159,26 @@ def _labelled(plan: ScorePlan) -> dict:
     return {"labelled": usable, "left_out": frame.filter(~has_label).height}
 
 
-def _write_report(plan: ScorePlan, report: pl.DataFrame, results: dict[Path, dict]) -> None:
+def _drift(plan: ScorePlan, sketch: Sketch) -> list[dict]:
+    """Compare the run's rows with those of the last night of its series, as report rows; nothing before the second night."""
+    request = plan.request
+    for last in past_runs(request.settings.home, series_of(request.location, request.columns), before=plan.started):
+        same_model = last.report["model_digest"][0] == plan.checkpoint.digest
+        figures = compare(sketch, last.sketch, same_model=same_model)
+        return drift_rows(figures, last.report["run_id"][0], last.sketch.rows)
+    return []
+
+
+def _write_report(plan: ScorePlan, report: pl.DataFrame, sketch: Sketch, results: dict[Path, dict]) -> None:
     """Put the report beside the output, and a copy into the history that reads as one table.
 
-    A single file's report carries that file's SHA-256; a folder's files have theirs in the manifest.
+    A single file's report carries that file's SHA-256; a folder's files have theirs in the manifest. The footer's sketch
+    and series are what the next night is compared with.
     """
-    footer = {"scored_sha256": next(iter(results.values()))["sha256"]} if plan.target.single else {}
+    series = series_of(plan.request.location, plan.request.columns)
+    footer = series.footer() | {"sketch": json.dumps(sketch.to_json(), separators=(",", ":"))}
+    if plan.target.single:
+        footer["scored_sha256"] = next(iter(results.values()))["sha256"]
     with sink.staged_file(plan.target, plan.target.report) as staged:
         write_report(report, staged, footer)
         replace_durably(staged, plan.target.report)

@@ -6,10 +6,38 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.metrics import METRICS
-from stsb_batch.report.table import figure, metrics_of, parts
+from stsb_batch.report.table import drift_of, figure, metrics_of, parts
 
 METRIC_TITLES = dict(zip(METRICS, ("MSE", "RMSE", "MAE", "Pearson", "Spearman"), strict=True))
+
+DRIFT_NAMES = {
+    "drift_score_ks": "scores moved (KS)",
+    "drift_score_wasserstein": "scores moved (Wasserstein)",
+    "drift_score_psi": "scores moved (PSI)",
+    "drift_tokens_ks": "lengths moved (KS)",
+    "drift_tokens_wasserstein": "lengths moved (Wasserstein)",
+    "drift_status_js": "statuses moved (JS)",
+}
+RATE_NAMES = {"NULL_INPUT": "rise of null texts", "EMPTY_INPUT": "rise of empty texts", "OK_TRUNCATED": "rise of cut texts"}
+
+
+def drift_name(found: DriftFigure) -> str:
+    """Name a comparison with the last night for people."""
+    return RATE_NAMES[found.part] if found.metric == "drift_rate" else DRIFT_NAMES[found.metric]
+
+
+def drift_summary(report: pl.DataFrame) -> str:
+    """Say in words what moved since the last night; empty where there was none."""
+    found = drift_of(report)
+    moved = [
+        f"{drift_name(one)} {one.value:.3f}, {'limit' if one.verdict == 'FAIL' else 'warning'} "
+        f"{one.limit if one.verdict == 'FAIL' else one.warn:.3f}"
+        for one in found
+        if one.verdict != "PASS"
+    ]
+    return "; ".join(moved) or (f"none, in {len(found)} comparisons" if found else "")
 
 
 def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
@@ -39,6 +67,7 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         ("first score after", f"{number('first_score_seconds', '.1f')} s"),
         ("held up by", ", ".join(f"{name} {share:.0%}" for name, share in parts(report, "bottleneck")) or "-"),
         ("gap to fp32, max / mean", f"{number('parity_max_gap', '.4f')} / {number('parity_mean_gap', '.4f')}"),
+        *([("drift since the last run", drift_summary(report))] if drift_summary(report) else []),
     ]
 
 
@@ -86,15 +115,3 @@ def metrics_table(report: pl.DataFrame) -> RenderableType:
     for line in metric_lines(report):
         table.add_row(*line)
     return table
-
-
-def report_markdown(report: pl.DataFrame, headline: str) -> str:
-    """Write a report as Markdown: a sentence, the overview, the metrics where there are labels, the histogram."""
-    lines = [f"**{headline}**", "", "| figure | value |", "|---|---:|"]
-    lines += [f"| {name} | {value} |" for name, value in overview(report)]
-    if metric_lines(report):
-        lines += ["", "| part | metric | value | 95 % interval | rows |", "|---|---|---:|---:|---:|"]
-        lines += [f"| {' | '.join(line)} |" for line in metric_lines(report)]
-    lines += ["", "| score | rows | |", "|---|---:|---|"]
-    lines += [f"| {name} | {rows:,.0f} | {bar} |" for name, rows, bar in histogram_bars(report)]
-    return "\n".join(lines)

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from stsb_batch.pairs.schema import METADATA_PREFIX
+from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.metrics import METRICS, Estimate, regression_metrics
 from stsb_batch.report.sketch import Sketch
 
@@ -47,9 +48,17 @@ class RunFacts:
 
 
 def build_report(
-    facts: RunFacts, sketch: Sketch, labelled: pl.DataFrame | None = None, *, left_out: int = 0, wall_seconds: float = 0.0
+    facts: RunFacts,
+    sketch: Sketch,
+    labelled: pl.DataFrame | None = None,
+    *,
+    left_out: int = 0,
+    wall_seconds: float = 0.0,
+    drift: list[dict] | None = None,
 ) -> pl.DataFrame:
     """Return the report table. `labelled` has `label` and `score`; `left_out` rows had a label that cannot be used.
+
+    `drift` holds the rows of `drift_rows`.
 
     `slice` names the part of the rows or the bar of a histogram; engine and precision are rows whose slice is their name.
     """
@@ -85,7 +94,7 @@ def build_report(
     if labelled is not None:
         rows += metric_rows(labelled["label"].to_numpy(), labelled["score"].to_numpy())
         rows.append(_row("labels_left_out", left_out, sketch.rows))
-    return finish_rows(rows, facts)
+    return finish_rows(rows + (drift or []), facts)
 
 
 def bottlenecks(stages: dict[str, float]) -> list[tuple[str, float]]:
@@ -93,6 +102,25 @@ def bottlenecks(stages: dict[str, float]) -> list[tuple[str, float]]:
     held = {"input": "wait for input", "engine": "score", "output": "wait for output"}
     total = sum(stages.get(stage, 0.0) for stage in held.values())
     return [(name, stages.get(stage, 0.0) / total) for name, stage in held.items()] if total else []
+
+
+def drift_rows(figures: list[DriftFigure], baseline: str, baseline_rows: int) -> list[dict]:
+    """Return report rows for a comparison with the run `baseline`: above `lower` it warns, above `upper` it alerts."""
+    rows = [
+        _row(figure.metric, Estimate(figure.value, figure.warn, figure.limit), figure.rows, part=figure.part)
+        for figure in figures
+    ]
+    verdicts = [figure.verdict for figure in figures]
+    counts = {"drift_warnings": verdicts.count("WARN"), "drift_alerts": verdicts.count("FAIL")}
+    rows += [_row(name, count, len(figures)) for name, count in counts.items()]
+    return [*rows, _row("drift_baseline", 1.0, baseline_rows, part=baseline)]
+
+
+def drift_of(report: pl.DataFrame) -> list[DriftFigure]:
+    """Return the comparisons that a report holds, in report order; empty without an earlier run."""
+    found = report.filter(pl.col("metric").str.starts_with("drift_") & pl.col("upper").is_not_null())
+    columns = ("metric", "value", "lower", "upper", "rows", "slice")
+    return [DriftFigure(*row) for row in found.select(columns).rows()]
 
 
 def metric_rows(labels: np.ndarray, scores: np.ndarray, part: str = "all") -> list[dict]:

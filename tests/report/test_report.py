@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
 from stsb_batch.report.metrics import regression_metrics
-from stsb_batch.report.people import report_markdown
 from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import SCHEMA, RunFacts, build_report, figure, parts
 
@@ -114,12 +113,3 @@ def test_empty_report_has_nulls_not_nan():
     assert figure(report, "rows") == 0
     assert figure(report, "score_p50") is None
     assert not report["value"].is_nan().any()
-
-
-def test_markdown_has_headline_and_metrics():
-    """The run page's text has the headline, the metrics and the histogram as tables."""
-    labelled = pl.DataFrame({"label": [0.0, 2.0, 5.0], "score": [0.5, 2.5, 4.5]})
-    text = report_markdown(build_report(FACTS, sketch([0.5, 2.5, 4.5]), labelled), "All well")
-    assert text.startswith("**All well**")
-    assert "| all | MAE | 0.5000 |" in text
-    assert "| 2.5-3.0 | 1 |" in text
