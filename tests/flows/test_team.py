@@ -24,6 +24,7 @@ from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.models import decisions, registry
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
+from tests.flows.conftest import make_champion
 from tests.flows.team import (
     Api,
     free_port,
@@ -72,7 +73,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Iterator[Team]
     """PostgreSQL, a server on it, deployments and automations registered by the command line, a receiver, a champion."""
     folder = tmp_path_factory.mktemp("team")
     home = folder / "home"
-    registry.promote(home, add(home, bert), "test")
+    make_champion(home, bert)
     make_pairs(100).write_parquet(folder / f"in/{NIGHT}/part.parquet", mkdir=True)
     with postgres() as database, receiver() as (webhook, alerts):
         port = free_port()
