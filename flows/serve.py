@@ -147,7 +147,8 @@ def local_server(port: int, log: Path) -> Iterator[None]:
     """Run a Prefect server on loopback with its embedded SQLite database, and wait until it answers."""
     address = f"http://127.0.0.1:{port}"
     command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output, child(command, SERVER_SETTINGS | {"PREFECT_UI_URL": address}, output) as process:
+    places = {"PREFECT_UI_URL": address, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}  # what pages and alerts link to
+    with log.open("w") as output, child(command, SERVER_SETTINGS | places, output) as process:
         deadline = time.monotonic() + START_SECONDS
         while not answers(f"{address}/api"):
             if process.poll() is not None or time.monotonic() > deadline:
