@@ -115,10 +115,14 @@ def _versions_chart(newest: Version) -> str:
     family = [one for one in list_versions(home) if one.card["name"] == newest.card["name"]]
     points = []
     for version in [one for one in family if one.card["version"] <= newest.card["version"]][-NIGHTS:]:
-        metrics = metrics_of(pl.read_parquet(version.path / "metrics.parquet", memory_map=False))
-        found = [row for row in metrics if (row["metric"], row["slice"]) == ("pearson", "test")][:1]
-        values = [(row["value"], row["lower"], row["upper"]) for row in found] or [(None, None, None)]
-        points.append(Point(version.reference, *values[0]))
+        path = version.path / "metrics.parquet"
+        metrics = metrics_of(pl.read_parquet(path, memory_map=False)) if path.is_file() else []
+        values = [
+            (row["value"], row["lower"], row["upper"])
+            for row in metrics
+            if (row["metric"], row["slice"]) == ("pearson", "test")
+        ]
+        points.append(Point(version.reference, *(values[0] if values else (None,))))
     title = "Pearson of the versions on their test pairs, with 95 % interval"
     return markdown_image(title, nights_chart(title, points, limit=GateLimits.floor))
 

@@ -15,18 +15,9 @@ from prefect.events.filters import EventFilter, EventNameFilter
 
 from flows.events import DRIFT
 from flows.score import score_flow
-from stsb_batch.models.registry import promote
 from tests.conftest import make_pairs
-from tests.models.test_registry import add
 
 UNHEARD_OF = "swordfish"
-
-
-@pytest.fixture
-def champion(bert: Path, settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STSB_BATCH_ENGINE", "torch")
-    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
-    promote(settings.home, add(settings.home, bert), "test")
 
 
 def score_night(tmp_path: Path, night: str, pairs: pl.DataFrame, **options) -> str:
@@ -49,7 +40,7 @@ def eventually(read, *, seconds: float = 60):
     return found
 
 
-def test_a_moved_night_says_so_on_its_page_and_as_an_event(harness, champion, tmp_path: Path):
+def test_a_moved_night_says_so_on_its_page_and_as_an_event(harness, plain_engine, champion, tmp_path: Path):
     """The second of two nights, of longer texts, has last night and FAIL on its page, and raises one drift event."""
     first = score_night(tmp_path, "2026-01-01", make_pairs(100))
     doubled = make_pairs(100).with_columns(sentence1=pl.col("sentence1") + " " + pl.col("sentence2"))
@@ -64,14 +55,14 @@ def test_a_moved_night_says_so_on_its_page_and_as_an_event(harness, champion, tm
     def told() -> list:
         with get_client(sync_client=True) as client:
             found = client.read_events(EventFilter(event=EventNameFilter(name=[DRIFT])), limit=50).events
-        return [one for one in found if one.payload["run"] == second]
+        return [event for event in found if event.payload["run"] in (first, second)]
 
     (event,) = eventually(told)
     assert "lengths moved (KS)" in event.payload["message"]
     assert event.resource.id == f"{DRIFT}.{second}"
 
 
-def test_the_report_is_on_the_page_of_the_night(harness, champion, tmp_path: Path):
+def test_the_report_is_on_the_page_of_the_night(harness, plain_engine, champion, tmp_path: Path):
     """A report made inside of another run, as the night's is, stands on that run's page, where people look first."""
     make_pairs(50).write_parquet(tmp_path / "in/part.parquet", mkdir=True)
 
@@ -83,7 +74,9 @@ def test_the_report_is_on_the_page_of_the_night(harness, champion, tmp_path: Pat
     assert set(artifacts(outer)) == {"score-report"}
 
 
-def test_library_logs_reach_the_run_and_hold_no_text(harness, champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_library_logs_reach_the_run_and_hold_no_text(
+    harness, plain_engine, champion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The run's log has a line for each shard, few others of ours, and nothing of any text, whatever is wrong with it."""
     monkeypatch.setenv("STSB_BATCH_SHARD_ROWS", "50")
     pairs = make_pairs(200).with_columns(

@@ -7,6 +7,7 @@ import pytest
 
 from stsb_batch.errors import GateRefused, StorageError
 from stsb_batch.jobs import refresh as job
+from stsb_batch.jobs.page import refresh_page
 from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.jobs.scorer import score_pair
 from stsb_batch.models import registry
@@ -90,3 +91,23 @@ def test_disk_full_while_registering_leaves_champion_and_no_candidate(request_: 
         refresh(request_)
     assert registry.find_version(settings.home, "champion").reference == "sts@1"
     assert not list((settings.home / "models/.staging").iterdir())
+
+
+def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
+    """The refresh's page begins with the verdict and has the checks, the metrics with intervals, a chart of the versions."""
+    refresh(request_)
+    make_pairs(100, seed=5).write_parquet(request_.labels)
+    page = refresh_page(refresh(replace(request_, floor=0.999)))
+    assert page.headline == "sts@2 was refused by the gate, the champion stays."
+    assert page.markdown.startswith(f"**{page.headline}**")
+    assert "above the floor 1.00 | **FAIL** |" in page.markdown
+    assert "90 % interval" in page.markdown
+    assert "| test | Pearson | " in page.markdown
+    assert page.markdown.count("(data:image/svg+xml;base64,") == 1
+    assert "| champion it was held against | sts@1 |" in page.markdown
+
+
+def test_page_of_a_version_that_is_there_says_so(request_: RefreshRequest):
+    """A refresh that found its work done says on its page that nothing was trained."""
+    refresh(request_)
+    assert "nothing was trained" in refresh_page(refresh(request_)).markdown
