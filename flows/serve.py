@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.deployments import run_deployment
@@ -28,6 +29,7 @@ from stsb_batch.settings import load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
 SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and holds no other up
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RUNS_AT_ONCE = 3  # a night, a refresh, and room for a promotion or a rollback
 # Nothing leaves this machine: no analytics, and the UI that does not ask an analytics host from the browser.
 SERVER_SETTINGS = {
@@ -83,9 +85,9 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_lock(home / "serve.lock", f"the schedule of {home}"))
         api = server_address()[0] or f"http://127.0.0.1:{port}/api"
-        if not answers(api):
+        if not answers(api) and urlsplit(api).hostname in LOOPBACK:
             yield f"starting a Prefect server (log {home / 'server.log'})"
-            stack.enter_context(local_server(port, home / "server.log"))
+            stack.enter_context(local_server(urlsplit(api).port or port, home / "server.log"))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
         yield from register(schedule, webhook=webhook)
         command = ["worker", "start", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), "--install-policy", "never"]
@@ -105,6 +107,9 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
 def register(schedule: Schedule, *, webhook: str | None = None) -> Iterator[str]:
     """Put deployments and automations on the server; workers of the pool, here or elsewhere, take the runs."""
     start = schedule.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(nights.zone(schedule.timezone))
+    api = server_address()[0]
+    if not api or not answers(api):
+        raise UnavailableError(f"{api or 'No server is configured'}: no answer. Name a running server in PREFECT_API_URL.")
     deployments = read_deployments(schedule.parameters(), cron=schedule.cron, timezone=schedule.timezone)
     apply_deployments(deployments)
     yield f"runs     {', '.join(deployment.name for deployment in deployments)} (work pool {POOL})"
@@ -142,7 +147,8 @@ def local_server(port: int, log: Path) -> Iterator[None]:
     """Run a Prefect server on loopback with its embedded SQLite database, and wait until it answers."""
     address = f"http://127.0.0.1:{port}"
     command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output, child(command, SERVER_SETTINGS | {"PREFECT_UI_URL": address}, output) as process:
+    places = {"PREFECT_UI_URL": address, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}  # what pages and alerts link to
+    with log.open("w") as output, child(command, SERVER_SETTINGS | places, output) as process:
         deadline = time.monotonic() + START_SECONDS
         while not answers(f"{address}/api"):
             if process.poll() is not None or time.monotonic() > deadline:

@@ -15,6 +15,7 @@ from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.jobs.verify import Verification
+from stsb_batch.models.decisions import decisions
 from stsb_batch.models.registry import Version
 from stsb_batch.pairs.sink import choose_target
 from stsb_batch.pairs.source import BadFile
@@ -242,8 +243,9 @@ def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -
 def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     metrics = pl.read_parquet(version.path / "metrics.parquet", memory_map=False)
     moves = [move for move in log if move["model"] == version.reference]
+    decided = decisions(version)
     if as_json:
-        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves})
+        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves, "decisions": decided})
         return
     card = version.card
     lines = {
@@ -265,3 +267,5 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     show_gate(GateDecision(**card["gate"]))
     for move in moves:
         out.print(f"{move['at']}  {escape(move['reason'])}")
+    for entry in decided:
+        out.print(f"{entry['at']}  {escape(entry['decision'])} by {escape(entry['by'])}: {escape(entry['reason'])}")

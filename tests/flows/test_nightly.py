@@ -17,6 +17,7 @@ from stsb_batch.jobs.night import is_done
 from stsb_batch.models import decisions, registry
 from tests.conftest import make_pairs
 from tests.flows.conftest import read
+from tests.flows.team import write_many
 from tests.models.test_registry import add
 
 TODAY = dt.datetime.now(dt.UTC).date()
@@ -92,21 +93,24 @@ def test_a_due_refresh_comes_before_the_scores(warehouse, bert: Path, tmp_path: 
 
 def test_a_refresh_that_takes_too_long_is_given_up(warehouse, bert: Path, tmp_path: Path, settings):
     """After its hours the refresh has failed, the champion scores, and an event tells it."""
-    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(20_000).write_parquet(tmp_path / "labels.parquet")
     labels = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert), "refresh_days": 0}
-    state = run_night(*warehouse, date(0), **labels, refresh_hours=0.01 / 3600, return_state=True)
+    state = run_night(*warehouse, date(0), **labels, refresh_hours=3 / 3600, return_state=True)
     assert state.name == "Completed, refresh failed"
     assert is_done(warehouse[1], date(0))
     assert len(registry.list_versions(settings.home)) == 1
     assert told(events.REFRESH_FAILED, "the champion stays")
 
 
-def test_a_night_that_takes_too_long_fails_and_can_be_run_again(warehouse):
+def test_a_night_that_takes_too_long_fails_and_can_be_run_again(warehouse, tmp_path: Path):
     """Beyond its hours the scoring is stopped with a message that says what to do; the next run does the night."""
-    state = run_night(*warehouse, date(0), score_hours=0.001 / 3600, return_state=True)
+    location, output = warehouse
+    write_many(tmp_path / f"in/{date(0)}/part.parquet", 200_000)
+    state = run_night(location, output, date(0), score_hours=3 / 3600, return_state=True)
     assert state.is_failed()
     assert "Run it again to go on" in state.message
-    assert run_night(*warehouse, date(0), return_state=True).is_completed()
+    make_pairs(20).write_parquet(tmp_path / f"in/{date(0)}/part.parquet")
+    assert run_night(location, output, date(0), return_state=True).is_completed()
 
 
 def test_rows_without_a_score_near_the_budget_are_told(harness, plain_engine, champion, tmp_path: Path):
