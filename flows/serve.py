@@ -58,9 +58,15 @@ class Schedule:
         places |= {name: self.nightly[name] for name in ("labels", "base_model") if _is_place(self.nightly.get(name))}
         return {"timezone": self.timezone} | self.nightly | {name: str(Path(p).absolute()) for name, p in places.items()}
 
+    def check(self) -> dt.datetime:
+        """Return the next start, local time; raises `ConfigError` or `UsageError` for what is wrong with the schedule."""
+        here = nights.zone(self.timezone)
+        start = self.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(here)
+        nights.finish_time(self.nightly.get("done_by"), start, self.timezone)
+        return start
+
     def starts(self, count: int, since: dt.datetime) -> list[dt.datetime]:
         """Return the scheduled starts from a moment on, as the server will schedule them."""
-        nights.zone(self.timezone)
         try:
             schedule = CronSchedule(cron=self.cron, timezone=self.timezone)
         except ValidationError:
@@ -80,7 +86,7 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
     Uses the Prefect server that is configured, or the one that answers on the port, or starts one. A second call for the
     same home is refused with `BusyError`. What was started here ends here.
     """
-    schedule.starts(1, dt.datetime.now(dt.UTC))  # whatever is wrong with it is said before anything starts
+    schedule.check()  # before anything starts
     home = load_settings().home
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_lock(home / "serve.lock", f"the schedule of {home}"))
@@ -106,7 +112,7 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
 
 def register(schedule: Schedule, *, webhook: str | None = None) -> Iterator[str]:
     """Put deployments and automations on the server; workers of the pool, here or elsewhere, take the runs."""
-    start = schedule.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(nights.zone(schedule.timezone))
+    start = schedule.check()
     api = server_address()[0]
     if not api or not answers(api):
         raise UnavailableError(f"{api or 'No server is configured'}: no answer. Name a running server in PREFECT_API_URL.")
@@ -124,11 +130,12 @@ def start_missed_night(schedule: Schedule) -> str | None:
 
     Only where nights have been scored before: a first start scores nothing by itself.
     """
-    now = dt.datetime.now(dt.UTC)
+    now, given = dt.datetime.now(dt.UTC), schedule.parameters()
     passed = [start for start in schedule.starts(10, now - dt.timedelta(days=8)) if start <= now]
-    given = schedule.parameters()
-    night = nights.night_of(passed[-1], schedule.timezone) if passed else ""
-    if night not in nights.missed_nights(given["location"], given["output"], night or now.date().isoformat()):
+    if not passed:
+        return None
+    night = nights.night_of(passed[-1], schedule.timezone)
+    if night not in nights.missed_nights(given["location"], given["output"], night):
         return None
     run_deployment("nightly/nightly", scheduled_time=passed[-1], timeout=0, as_subflow=False)
     return night
