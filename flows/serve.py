@@ -97,7 +97,8 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
         yield from register(schedule, webhook=webhook)
         command = ["worker", "start", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), "--install-policy", "never"]
-        worker = stack.enter_context(child(command, {"PREFECT_API_URL": api}))
+        # runs start in folders of their own, from which a relative home would be another one
+        worker = stack.enter_context(child(command, {"PREFECT_API_URL": api, "STSB_BATCH_HOME": str(home)}))
         yield f"UI       {api.removesuffix('/api')}"
         yield "Ctrl-C stops"
         with contextlib.suppress(subprocess.TimeoutExpired):

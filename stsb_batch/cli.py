@@ -14,17 +14,8 @@ import typer
 
 from stsb_batch import __version__
 from stsb_batch.cli_machine import machine
-from stsb_batch.cli_models import (
-    AsJson,
-    Engine,
-    Label,
-    Left,
-    Model,
-    Precision,
-    Right,
-    models,
-    settings_with,
-)
+from stsb_batch.cli_models import AsJson, Engine, Label, Left, Model, Precision, Right, models, settings_with
+from stsb_batch.cli_refresh import training
 from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
@@ -43,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(training)
 app.add_typer(models, name="models")
 app.add_typer(machine)
 
@@ -117,55 +109,6 @@ def pair(left: str, right: str, model: Model = "champion", as_json: AsJson = Fal
     typer.echo(
         json.dumps({"score": value, "model": checkpoint.name, "digest": checkpoint.digest}) if as_json else f"{value:.3f}"
     )
-
-
-@app.command(epilog="Example: stsb-batch evaluate labelled.parquet --model sts@2")
-def evaluate(
-    labelled: Annotated[str, typer.Argument(help="labelled Parquet, a folder with splits, or glue/stsb")],
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-    model: Model = "champion",
-    as_json: AsJson = False,
-) -> None:
-    """Measure a model on labelled pairs: MSE, RMSE, MAE, Pearson, Spearman."""
-    from stsb_batch.jobs.evaluate import evaluate_labels
-    from stsb_batch.pairs.schema import Columns
-    from stsb_batch.views import show_metrics
-
-    report = evaluate_labels(labelled, model=model, columns=Columns(left, right, label), settings=settings_with())
-    show_metrics(report, as_json=as_json)
-
-
-@app.command(epilog="Example: stsb-batch refresh --labels labelled.parquet --base-model minilm")
-def refresh(
-    labels: Annotated[
-        str, typer.Option("--labels", help="labelled Parquet, a folder with splits, or glue/stsb")
-    ] = "glue/stsb",
-    base_model: Annotated[
-        str, typer.Option("--base-model", help="hub id, folder, or minilm (offline)")
-    ] = "distilbert-base-uncased",
-    recipe: Annotated[str, typer.Option("--recipe", help="reference, or silver for few labels")] = "reference",
-    name: Annotated[str, typer.Option("--name", help="name of the model in the registry")] = "sts",
-    left: Left = "sentence1",
-    right: Right = "sentence2",
-    label: Label = None,
-    floor: Annotated[float, typer.Option("--floor", help="test Pearson below which nothing is promoted")] = 0.6,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="train, measure and register, but promote nothing")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Fine-tune a model, hold it against the champion, and promote it when it passes."""
-    from stsb_batch.jobs.refresh import RefreshRequest
-    from stsb_batch.jobs.refresh import refresh as run_refresh
-    from stsb_batch.pairs.schema import Columns
-    from stsb_batch.terminal import step_progress
-    from stsb_batch.views import show_refresh
-
-    request = RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label), floor, settings_with())
-    with step_progress() as advance:
-        outcome = run_refresh(request, progress=advance, dry_run=dry_run)
-    show_refresh(outcome, as_json=as_json)
-    raise typer.Exit(0 if outcome.decision.passed else 13)
 
 
 @app.command(epilog="Example: stsb-batch report night.scored/")

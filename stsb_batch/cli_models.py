@@ -39,7 +39,7 @@ def settings_with(**changes):
 def models_list(as_json: AsJson = False) -> None:
     """List all versions; the champion is marked."""
     from stsb_batch.models.registry import champions, list_versions
-    from stsb_batch.views import show_versions
+    from stsb_batch.views_models import show_versions
 
     home = settings_with().home
     show_versions(list_versions(home), champions(home)["stack"], as_json=as_json)
@@ -51,7 +51,7 @@ def models_show(
 ) -> None:
     """Show a version's card, metrics and history."""
     from stsb_batch.models.registry import champions, find_version, verified
-    from stsb_batch.views import show_version
+    from stsb_batch.views_models import show_version
 
     home = settings_with().home
     version = find_version(home, reference)
@@ -78,3 +78,16 @@ def models_rollback() -> None:
     from stsb_batch.models.registry import rollback
 
     typer.echo(f"champion is {rollback(settings_with().home).reference}")
+
+
+@models.command("gc", epilog="Example: stsb-batch models gc --keep 5 --yes")
+def models_gc(
+    keep: Annotated[int, typer.Option(min=1, help="newest versions of each name that stay")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="remove; without it the versions are only listed")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old versions that never became champion, and what dead refreshes have left."""
+    from stsb_batch.models.cleanup import collect_garbage
+    from stsb_batch.views_models import show_garbage
+
+    show_garbage(collect_garbage(settings_with().home, keep=keep, remove=yes), removed=yes, as_json=as_json)

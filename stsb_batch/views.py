@@ -13,14 +13,10 @@ from stsb_batch.doctor import Finding
 from stsb_batch.errors import BadDataError, NothingToReadError
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
-from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.jobs.verify import Verification
-from stsb_batch.models.decisions import decisions
-from stsb_batch.models.registry import Version
 from stsb_batch.pairs.sink import choose_target
 from stsb_batch.pairs.source import BadFile
-from stsb_batch.refresh.gate import GateDecision
-from stsb_batch.report.people import metrics_table, report_view
+from stsb_batch.report.people import report_view
 from stsb_batch.report.table import SCHEMA, metrics_of
 from stsb_batch.terminal import out
 
@@ -185,87 +181,3 @@ def show_report(location: Path, *, as_json: bool) -> None:
         _print_json(report.to_dicts())
     else:
         out.print(report_view(report))
-
-
-def show_metrics(report: pl.DataFrame, *, as_json: bool) -> None:
-    if as_json:
-        _print_json(metrics_of(report))
-        return
-    out.print(metrics_table(report))
-    out.print(f"{escape(report['model'][0])} ({report['model_digest'][0][:12]})")
-
-
-def show_gate(decision: GateDecision) -> None:
-    for check in decision.checks:
-        out.print(f"  {escape(check)}", style="green" if check.startswith("PASS") else "red")
-    for note in decision.notes:
-        out.print(f"  note: {escape(note)}", style="dim")
-
-
-def show_refresh(outcome: RefreshOutcome, *, as_json: bool) -> None:
-    version, decision = outcome.version, outcome.decision
-    if as_json:
-        facts = {"model": version.reference, "digest": version.digest, "passed": decision.passed, "trained": outcome.trained}
-        _print_json(facts | {"checks": decision.checks, "notes": decision.notes, "metrics": metrics_of(outcome.metrics)})
-        return
-    out.print(metrics_table(outcome.metrics))
-    if not outcome.trained:
-        out.print(f"{version.reference} is up to date: same labels, base model and recipe. Nothing was trained.")
-    out.print(f"gate: {'passed' if decision.passed else 'refused, the champion stays'}")
-    show_gate(decision)
-    out.print(f"model   {version.reference} ({version.digest[:12]})")
-
-
-def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -> None:
-    if as_json:
-        _print_json([version.card | {"champion": stack[-1:] == [version.reference]} for version in versions])
-        return
-    if not versions:
-        out.print("No models yet. Train one with `stsb-batch refresh`, or see the whole chain with `stsb-batch demo`.")
-        return
-    table = Table("", "model", "made", "recipe", "base", "gate", "test Pearson", "digest")
-    for version in versions:
-        card = version.card
-        pearson = card["gate"]["figures"].get("pearson")
-        table.add_row(
-            "champion" if stack[-1:] == [version.reference] else "",
-            version.reference,
-            card["created_at"][:16].replace("T", " "),
-            card["recipe"],
-            escape(card["base_model"]),
-            "passed" if card["gate"]["passed"] else "refused",
-            "-" if pearson is None else f"{pearson:.4f}",
-            version.digest[:12],
-        )
-    out.print(table)
-
-
-def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
-    metrics = pl.read_parquet(version.path / "metrics.parquet", memory_map=False)
-    moves = [move for move in log if move["model"] == version.reference]
-    decided = decisions(version)
-    if as_json:
-        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves, "decisions": decided})
-        return
-    card = version.card
-    lines = {
-        "model": f"{version.reference} ({version.digest})",
-        "made": card["created_at"],
-        "recipe": f"{card['recipe']} on {card['base_model']}",
-        "parent": card["parent"] or "none",
-        "labels": f"{card['labels']['source']} ({card['labels']['sha256'][:12]}), "
-        + ", ".join(f"{name} {rows:,}" for name, rows in card["labels"]["rows"].items()),
-        "leaked test pairs": str(card["labels"]["test_pairs_in_train_or_val"]),
-        "folder": nearby(version.path),
-    }
-    grid = Table.grid(padding=(0, 2))
-    for name, value in lines.items():
-        grid.add_row(name, escape(value))
-    out.print(grid)
-    out.print(metrics_table(metrics))
-    out.print("gate: " + ("passed" if card["gate"]["passed"] else "refused"))
-    show_gate(GateDecision(**card["gate"]))
-    for move in moves:
-        out.print(f"{move['at']}  {escape(move['reason'])}")
-    for entry in decided:
-        out.print(f"{entry['at']}  {escape(entry['decision'])} by {escape(entry['by'])}: {escape(entry['reason'])}")

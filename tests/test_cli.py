@@ -33,6 +33,7 @@ VERBS = [
     ["models", "show"],
     ["models", "promote"],
     ["models", "rollback"],
+    ["models", "gc"],
 ]
 
 
@@ -81,7 +82,7 @@ def test_json_is_the_only_thing_on_stdout(champion: Path, pairs_file: Path):
     assert json.loads(run("pair", "a", "b", "--json").stdout)["model"] == "sts@1"
     assert json.loads(run("models", "list", "--json").stdout)[0]["champion"] is True
     assert {row["metric"] for row in json.loads(run("report", pairs_file, "--json").stdout)} >= {"rows", "mse"}
-    assert len(json.loads(run("evaluate", pairs_file, "--json").stdout)) == 5
+    assert {row["metric"] for row in json.loads(run("evaluate", pairs_file, "--json").stdout)} >= {"mse", "order_gap_max"}
 
 
 def test_dry_run_writes_nothing(champion: Path, pairs_file: Path):
@@ -108,17 +109,45 @@ def test_models_verbs(champion: Path, settings):
     assert "sts@2" in run("models", "list").stdout
     assert run("models", "promote", "sts@2").stdout == "champion is sts@2\n"
     assert run("models", "rollback").stdout == "champion is sts@1\n"
+    add(settings.home, champion, mark="  ")
+    add(settings.home, champion, mark="   ")
+    assert "Would remove sts@3 " in run("models", "gc", "--keep", "1").stdout
+    assert "Removed sts@3 " in run("models", "gc", "--keep", "1", "--yes").stdout
+    assert "Nothing to remove" in run("models", "gc", "--keep", "1").stdout
+
+
+def test_evaluate_shows_calibration_and_saves_plots(champion: Path, pairs_file: Path):
+    """evaluate prints metrics, reliability, order symmetry and half-width, and saves two plots beside the labels."""
+    done = run("evaluate", pairs_file)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("Pearson", "Reliability of all", "order: score(a, b)", "half-width: 90%"))
+    assert sorted(path.name for path in pairs_file.with_name("in.evaluation").iterdir()) == ["residuals.png", "scatter.png"]
+    assert run("evaluate", pairs_file, "--plots", pairs_file.parent / "pictures").returncode == 0
+    assert (pairs_file.parent / "pictures/scatter.png").exists()
 
 
 def test_refresh_trains_and_shows(bert: Path, tmp_path: Path):
     """refresh prints the metrics table and the gate's checks; show has the card."""
-    make_pairs(60).write_parquet(tmp_path / "l.parquet")
+    make_pairs(200).write_parquet(tmp_path / "l.parquet")
     done = run("refresh", "--labels", tmp_path / "l.parquet", "--base-model", bert, "--floor", "-1")
     assert done.returncode == 0, done.stderr
     assert "gate: passed" in done.stdout
     shown = run("models", "show")
     assert "l.parquet" in shown.stdout, shown.stderr
     assert "Spearman" in shown.stdout
+    assert "promote: passed the gate" in shown.stdout
+
+
+def test_churn_is_shown(champion: Path, tmp_path: Path):
+    """refresh --churn-sample names the ten worst movers by file and row, and with --show-texts their texts."""
+    make_pairs(200).write_parquet(tmp_path / "l.parquet")
+    make_pairs(50, seed=7).write_parquet(tmp_path / "night.parquet")
+    command = ["refresh", "--labels", tmp_path / "l.parquet", "--base-model", champion, "--floor", "-1", "--dry-run"]
+    command += ["--churn-sample", tmp_path / "night.parquet", "--thresholds", "1,2.5"]
+    shown = run(*command, "--show-texts")
+    assert "What would change: the worst of 50 pairs of night.parquet" in shown.stdout, shown.stderr
+    assert shown.stdout.count(" | ") == 10
+    assert "% cross 1, " in shown.stdout
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -142,6 +171,9 @@ def test_help_lists_the_exit_codes():
         (64, ["score", "IN", "--wrong"], "No such option"),
         (64, ["score", "IN", "-o", "IN"], "the output is the input"),
         (64, ["refresh", "--labels", "IN", "--recipe", "other"], "no such recipe"),
+        (64, ["refresh", "--labels", "IN", "--max-churn", "0.1"], "--max-churn needs --churn-sample"),
+        (64, ["refresh", "--labels", "IN", "--thresholds", "high"], "not numbers"),
+        (66, ["refresh", "--labels", "IN", "--base-model", "./nowhere"], "no such folder"),
         (
             65,
             ["score", "IN", "--left", "a"],
@@ -181,7 +213,7 @@ def test_many_rows_without_a_score_are_10(champion: Path, tmp_path: Path):
 
 def test_refused_gate_is_13(bert: Path, tmp_path: Path):
     """A candidate below the floor ends with 13, and there is still no champion."""
-    make_pairs(60).write_parquet(tmp_path / "l.parquet")
+    make_pairs(200).write_parquet(tmp_path / "l.parquet")
     done = run("refresh", "--labels", tmp_path / "l.parquet", "--base-model", bert, "--floor", "0.999")
     assert done.returncode == 13, done.stderr
     assert "FAIL Pearson" in done.stdout

@@ -12,7 +12,8 @@ from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.jobs.score import score_dataset
 from stsb_batch.settings import load_settings
 from stsb_batch.terminal import out, row_progress, step_progress
-from stsb_batch.views import nearby, show_outcome, show_refresh
+from stsb_batch.views import nearby, show_outcome
+from stsb_batch.views_models import show_refresh
 
 
 def run_demo(folder: Path) -> None:

@@ -55,6 +55,11 @@ def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tupl
 
 def score_texts(checkpoint: Checkpoint, left: list[str], right: list[str], *, settings: Settings) -> np.ndarray:
     """Score lists of texts in fp32 on the plain engine: (pairs,) float32, NaN where a text is blank."""
+    return score_columns(checkpoint, pa.array(left, pa.string()), pa.array(right, pa.string()), settings=settings)
+
+
+def score_columns(checkpoint: Checkpoint, left: pa.Array, right: pa.Array, *, settings: Settings) -> np.ndarray:
+    """Score two text columns in fp32 on the plain engine: (pairs,) float32, NaN where there is no score."""
     device = choose_engine("torch", "fp32").device
     scorer = open_scorer(
         checkpoint,
@@ -64,4 +69,4 @@ def score_texts(checkpoint: Checkpoint, left: list[str], right: list[str], *, se
         fixed_shapes=settings.fixed_shapes,
         cache=settings.home / "cache",
     )
-    return scorer.score(pa.array(left, pa.string()), pa.array(right, pa.string())).scores
+    return scorer.score(left, right).scores

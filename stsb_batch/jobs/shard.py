@@ -1,6 +1,7 @@
 """One shard from input to committed output: read and tokenise, score, write, each in its own thread, one window apart."""
 
 import contextlib
+import ctypes
 import json
 import logging
 import time
@@ -66,6 +67,14 @@ class Behind:
             self._last.result()
 
 
+def release_memory() -> None:
+    """Return what a window needed to the system: Arrow's pool and, with glibc, the C heap keep it otherwise."""
+    pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
 @dataclass
 class ShardRun:
     """The work on one shard. `seconds` holds the time in each stage, and the time the engine waited for the others.
@@ -96,7 +105,7 @@ class ShardRun:
                 self._judge_bad_rows(scored, window)
                 with self._timed("wait for output"):
                     behind.call(self._write, writer, quarantine, window, scored)
-                pa.default_memory_pool().release_unused()  # or what one window needed stays with the process
+                release_memory()
             with self._timed("wait for output"):
                 behind.wait()
         self.sketch.first_score = self.first_score

@@ -26,6 +26,10 @@ def find_base_model(reference: str, *, timeout: float = 10.0) -> Path:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise NothingToReadError(f"{folder}: no base model there (config.json is missing).")
+        if not (folder / WEIGHTS).is_file():
+            raise ModelIntegrityError(
+                f"{folder}: {WEIGHTS} is missing. Save the base model with safetensors weights in one file."
+            )
         return folder.resolve()
     if reference.startswith((".", "/", "~")):
         raise NothingToReadError(f"{reference}: no such folder. Check the path of the base model.")

@@ -2,23 +2,29 @@
 
 <home>/models/<name>/<n>/   a standard checkpoint and its card.json
 <home>/models/champion.json the stack of champions and the log of every move, so that pointer and history change as one
+<home>/models/.staging/     candidates under way; each is locked by the process that works on it
 """
 
+import contextlib
 import datetime as dt
 import json
 import re
 import shutil
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from stsb_batch.durable import exclusive_lock, fsync_path, write_atomically
-from stsb_batch.errors import GateRefused, ModelIntegrityError, NothingToReadError, UsageError, storage_error
+from stsb_batch.errors import BusyError, GateRefused, ModelIntegrityError, NothingToReadError, UsageError, storage_error
 from stsb_batch.models.checkpoint import Checkpoint, file_digests, open_checkpoint
 from stsb_batch.models.hub import MODEL_PATTERNS, fetch_snapshot
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(rf"({NAME.pattern})@(\d+)")
+POINTER_SECONDS = 10.0  # how long to wait for another process that moves the champion, which takes about a second
 NO_CHAMPION = (
     "No champion model yet. Train one with `stsb-batch refresh --labels labelled.parquet --base-model minilm`, "
     "or see the whole chain with `stsb-batch demo`."
@@ -69,7 +75,14 @@ def find_version(home: Path, reference: str) -> Version:
         stack = champions(home)["stack"]
         if not stack:
             raise NothingToReadError(NO_CHAMPION)
-        reference = stack[-1]
+        version = find_version(home, stack[-1])
+        promoted = [move["digest"] for move in champions(home)["log"] if move["model"] == stack[-1]]
+        if promoted[-1:] != [version.digest]:
+            raise ModelIntegrityError(
+                f"{version.reference}: its card changed after it became champion. Restore the registry folder, or go back "
+                "with `stsb-batch models rollback`."
+            )
+        return version
     match = VERSION.fullmatch(reference)
     if not match:
         raise UsageError(f"{reference}: not a model version. Write it as name@number, for example sts@1.")
@@ -106,14 +119,22 @@ def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
         raise storage_error(error, "registering the model", family) from error
 
 
-def staging_folder(home: Path) -> Path:
-    """Make an empty folder for a candidate, on the registry's own file system."""
-    folder = home / "models" / ".staging" / uuid.uuid4().hex
+def staging_folder(home: Path, key: str | None = None) -> Path:
+    """Make a folder for a candidate, on the registry's own file system.
+
+    With a `key` it is the same folder each time, so that what a killed refresh has left can be gone on with.
+    """
+    folder = home / "models" / ".staging" / (key or uuid.uuid4().hex)
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=key is not None)
     except OSError as error:
         raise storage_error(error, "making the staging folder", folder) from error
     return folder
+
+
+def staging_lock(folder: Path) -> AbstractContextManager[None]:
+    """Hold a staging folder while working in it; it is free as soon as its holder is dead."""
+    return exclusive_lock(folder.with_name(f".{folder.name}.lock"), "The refresh from these labels, base and recipe")
 
 
 def discard(folder: Path) -> None:
@@ -138,20 +159,50 @@ def model_name(home: Path, reference: str) -> str:
     return (champions(home)["stack"] or [reference])[-1] if reference == "champion" else reference
 
 
+@contextlib.contextmanager
+def champion_lock(home: Path) -> Iterator[None]:
+    """Hold the champion pointer; waits for another process that moves it, raises `BusyError` after `POINTER_SECONDS`."""
+    began = time.monotonic()
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(exclusive_lock(home / "models" / ".champion.lock", "the champion pointer"))
+                break
+            except BusyError:
+                if time.monotonic() - began > POINTER_SECONDS:
+                    raise
+                time.sleep(0.05)
+        yield
+
+
 def promote(home: Path, version: Version, reason: str) -> None:
     """Make a version the champion. Only one whose gate passed, with exactly the digest that passed, is accepted."""
+    with champion_lock(home):
+        _promote(home, version, reason)
+
+
+def promote_over_parent(home: Path, version: Version, reason: str) -> bool:
+    """Promote a version if the champion is still the one it was held against; returns whether it is champion now."""
+    with champion_lock(home):
+        stack = champions(home)["stack"]
+        if (stack[-1] if stack else None) != version.card["parent"]:
+            return False
+        _promote(home, version, reason)
+    return True
+
+
+def _promote(home: Path, version: Version, reason: str) -> None:
     if not version.card.get("gate", {}).get("passed"):
         raise GateRefused(f"{version.reference}: did not pass its gate, so it cannot become champion.")
     verified(version)
-    with exclusive_lock(home / "models" / ".champion.lock", "the champion pointer"):
-        stack = champions(home)["stack"]
-        if stack[-1:] != [version.reference]:
-            _move(home, [*stack, version.reference], f"promote: {reason}", version)
+    stack = champions(home)["stack"]
+    if stack[-1:] != [version.reference]:
+        _move(home, [*stack, version.reference], f"promote: {reason}", version)
 
 
 def rollback(home: Path) -> Version:
     """Make the model that was champion before the present one champion again."""
-    with exclusive_lock(home / "models" / ".champion.lock", "the champion pointer"):
+    with champion_lock(home):
         stack = champions(home)["stack"]
         if len(stack) < 2:
             raise NothingToReadError("There is no earlier champion to go back to." if stack else NO_CHAMPION)

@@ -1,31 +1,33 @@
-"""Labelled pairs: read them from Parquet or from GLUE, check them, split them, say where splits leak into each other."""
+"""Labels to learn from: read, split into train, val and test, with what was left out and what contradicts itself."""
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
 
-import numpy as np
 import polars as pl
 
-from stsb_batch.errors import BadDataError, NothingToReadError
-from stsb_batch.models.hub import fetch_snapshot
-from stsb_batch.pairs.schema import LABEL_RANGE, Columns
+from stsb_batch.errors import BadDataError
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.refresh.label_files import LabelledParts, read_labelled
+from stsb_batch.refresh.splits import HELD_OUT, Conflicts, count_leaked, find_conflicts, halve, split_by_groups
 
 SPLITS = ("train", "val", "test")
-GLUE = "glue/stsb"
-GLUE_REPOSITORY = "nyu-mll/glue"
-OFFLINE = "Without a hub, name labelled Parquet with --labels (columns sentence1, sentence2, label)."
-SEED = 42
-SPLIT_NAMES = {"validation": "val", "dev": "val", "valid": "val"}
+PAIR = ("left", "right", "label")
+MAX_CONTRADICTING = 0.05  # share of the pairs that may be there twice with labels more than a step apart
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled pairs by split: frames with `left`, `right` (String) and `label` (Float32, 0 to 5)."""
+    """Labelled pairs by split: frames with `left`, `right` (String) and `label` (Float32, 0 to 5).
+
+    `slices` names the part that each test pair belongs to, where a column says so; `left_out` counts unusable rows by fault.
+    """
 
     train: pl.DataFrame
     val: pl.DataFrame
     test: pl.DataFrame
+    slices: pl.Series | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
     def items(self) -> list[tuple[str, pl.DataFrame]]:
         return [(name, getattr(self, name)) for name in SPLITS]
@@ -39,135 +41,75 @@ class Labels:
             digest.update("\n".join(map(repr, frame.rows())).encode())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def leaked(self) -> int:
         """Test pairs that are also in train or val, in either order."""
-        seen = {pair for frame in (self.train, self.val) for pair in _unordered(frame)}
-        return sum(pair in seen for pair in _unordered(self.test))
+        return count_leaked(self.test, self.train, self.val)
+
+    @cached_property
+    def conflicts(self) -> Conflicts:
+        """Pairs that are there more than once, in any split, with different labels."""
+        return find_conflicts(pl.concat([self.train, self.val, self.test]))
 
 
-def _unordered(frame: pl.DataFrame) -> list[tuple[str, str]]:
-    return [(left, right) if left <= right else (right, left) for left, right, _ in frame.rows()]
-
-
-def load_labels(reference: str, columns: Columns, *, timeout: float = 10.0) -> Labels:
+def load_labels(reference: str, columns: Columns, *, slice_column: str | None = None, timeout: float = 10.0) -> Labels:
     """Load and split labelled pairs.
 
     `glue/stsb` comes from the hub. A folder holds `train.parquet`, `validation.parquet` (or `val`, `dev`) and perhaps
-    `test.parquet`. A file has a column `split` with such names, or is cut 80 / 10 / 10 by a fixed seed. Where there is
-    no test split, validation is shuffled with seed 42 and halved into val and test, as in the reference recipe.
+    `test.parquet`. A file has a column `split` with such names, or is cut 80 / 10 / 10, pairs that share a text on one
+    side. Where there is no test split, validation is shuffled with seed 42 and halved into val and test, as in the
+    reference recipe.
 
-    Raises `BadDataError` for labels that are null or outside 0-5 and for null texts, with their number and first row.
+    Raises `BadDataError` for more bad rows than may be left out, a missing split, or a split of less than two pairs.
     """
-    checked = read_labelled(reference, columns, timeout=timeout)
-    if set(checked) == {""}:
-        return _split_by_seed(checked[""])
-    missing = {"train", "val"} - set(checked)
+    return split_labels(read_labelled(reference, columns, slice_column=slice_column, timeout=timeout), reference)
+
+
+def split_labels(read: LabelledParts, reference: str) -> Labels:
+    """Turn labelled parts as they were read into train, val and test."""
+    frames = dict(read.frames)
+    if set(frames) == {""}:
+        frames = split_by_groups(frames[""])
+        _check_groups(frames, reference)
+    missing = {"train", "val"} - set(frames)
     if missing:
         raise BadDataError(
-            f"{reference}: has no split {' and '.join(sorted(missing))} (found: {', '.join(sorted(checked))})."
+            f"{reference}: has no split {' and '.join(sorted(missing))} (found: {', '.join(sorted(frames))})."
         )
-    if "test" not in checked:
-        shuffled = _shuffled(checked["val"])
-        half = shuffled.height // 2
-        checked["val"], checked["test"] = shuffled[:half], shuffled[half:]
-    labels = Labels(checked["train"], checked["val"], checked["test"])
-    return _none_empty(labels, reference)
+    if "test" not in frames:
+        frames["val"], frames["test"] = halve(frames["val"])
+    for name in SPLITS:
+        if frames[name].height < 2:
+            raise BadDataError(
+                f"{reference}: split {name} has {frames[name].height} pairs; at least 2 are needed to measure anything."
+            )
+    slices = frames["test"]["slice"]
+    pairs = [frames[name].select(PAIR) for name in SPLITS]
+    return Labels(*pairs, slices=None if slices.null_count() else slices, left_out=read.left_out)
 
 
-def read_labelled(reference: str, columns: Columns, *, timeout: float = 10.0) -> dict[str, pl.DataFrame]:
-    """Read and check labelled pairs as they lie there: split name -> frame; the name is "" where nothing says the split."""
-    return {name: _checked(frame, where, columns) for name, (frame, where) in _read(reference, timeout).items()}
+def _check_groups(frames: dict[str, pl.DataFrame], reference: str) -> None:
+    """Refuse labels that hang together through shared texts so much that nothing can be held out."""
+    total = sum(frame.height for frame in frames.values())
+    wanted = int(total * HELD_OUT)
+    if wanted >= 2 and min(frames["val"].height, frames["test"].height) < wanted / 2:
+        raise BadDataError(
+            f"{reference}: most of its {total} pairs hang together through shared texts, so that {HELD_OUT:.0%} cannot be "
+            "held out without a leak. Add a column 'split' (train, val, test) that says what to hold out."
+        )
 
 
-def _none_empty(labels: Labels, reference: str) -> Labels:
+def check_learnable(labels: Labels, reference: str) -> None:
+    """Raise `BadDataError` where labels are all equal in a split or contradict each other too often."""
     for name, frame in labels.items():
-        if frame.height < 2:
+        if frame["label"].n_unique() < 2:
             raise BadDataError(
-                f"{reference}: split {name} has {frame.height} pairs; at least 2 are needed to measure anything."
+                f"{reference}: all {frame.height} labels of split {name} are {frame['label'][0]:g}; there is nothing to "
+                "learn or measure. Check the label column (--label)."
             )
-    return labels
-
-
-def _shuffled(frame: pl.DataFrame) -> pl.DataFrame:
-    """Shuffle exactly as `datasets.Dataset.shuffle(seed=42)` does, so that the halves are those of the reference."""
-    from datasets import Dataset
-
-    positions = Dataset.from_dict({"row": list(range(frame.height))}).shuffle(seed=SEED)["row"]
-    return frame[list(positions)]
-
-
-def _split_by_seed(frame: pl.DataFrame) -> Labels:
-    shuffled, tenth = _shuffled(frame), frame.height // 10
-    return _none_empty(Labels(shuffled[2 * tenth :], shuffled[:tenth], shuffled[tenth : 2 * tenth]), "labels")
-
-
-def _read(reference: str, timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
-    """Return split name -> (frame as read, what to call it in a message); the name is "" where nothing says the split."""
-    path = Path(reference)
-    if reference == GLUE:
-        return _read_glue(timeout)
-    if path.is_dir():
-        files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith(("_", ".")))
-        if not files:
-            raise NothingToReadError(f"{reference}: holds no .parquet file. Check the path of the labels.")
-        return {SPLIT_NAMES.get(file.stem, file.stem): (_read_parquet(file), file.name) for file in files}
-    if not path.is_file():
-        raise NothingToReadError(f"{reference}: no such labels. Name a Parquet file, a folder, or {GLUE}.")
-    frame = _read_parquet(path)
-    if "split" not in frame.columns:
-        return {"": (frame, path.name)}
-    keys = frame["split"].cast(pl.String).replace(SPLIT_NAMES)
-    return {name: (frame.filter(keys == name), f"{path.name} split {name}") for name in keys.drop_nulls().unique().to_list()}
-
-
-def _read_glue(timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
-    from datasets import Dataset
-
-    folder = fetch_snapshot(
-        GLUE_REPOSITORY, revision=None, patterns=["stsb/*.parquet"], kind="dataset", timeout=timeout, offline=OFFLINE
-    )
-    parts = {}
-    for split, name in (("train", "train"), ("validation", "val")):  # GLUE keeps the labels of its test split to itself
-        files = sorted(str(file) for file in (folder / "stsb").glob(f"{split}-*.parquet"))
-        if not files:
-            raise BadDataError(f"{GLUE_REPOSITORY}: its folder stsb has no {split} split. {OFFLINE}")
-        parts[name] = (Dataset.from_parquet(files).to_polars(), f"{GLUE} {split}")
-    return parts
-
-
-def _read_parquet(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, memory_map=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadDataError(f"{path.name}: not a readable Parquet file ({str(error).splitlines()[0][:200]}).") from error
-
-
-def _checked(frame: pl.DataFrame, where: str, columns: Columns) -> pl.DataFrame:
-    label = columns.label or "label"
-    for name, option in ((columns.left, "--left"), (columns.right, "--right"), (label, "--label")):
-        if name not in frame.columns:
-            raise BadDataError(
-                f"{where}: has no column '{name}' (found: {', '.join(frame.columns)}). Name it with {option}."
-            )
-    if not frame.schema[label].is_numeric():
-        raise BadDataError(f"{where}: label column '{label}' is {frame.schema[label]}, not a number.")
-    chosen = frame.select(
-        pl.col(columns.left).cast(pl.String).alias("left"),
-        pl.col(columns.right).cast(pl.String).alias("right"),
-        pl.col(label).cast(pl.Float32).alias("label"),
-    )
-    low, high = LABEL_RANGE
-    faults = {
-        f"null or NaN in '{label}'": chosen["label"].is_null() | chosen["label"].is_nan(),
-        f"labels outside {low:g}-{high:g}": ~chosen["label"].is_between(low, high) & chosen["label"].is_not_nan(),
-        "null texts": chosen["left"].is_null() | chosen["right"].is_null(),
-    }
-    found = []
-    for fault, rows in faults.items():
-        bad = np.flatnonzero(rows.fill_null(False).to_numpy())
-        if len(bad):
-            found.append(f"{len(bad)} {fault}, first in row {bad[0]}")
-    if found:
-        raise BadDataError(f"{where}: {'; '.join(found)}. Correct or remove these rows; training takes none of them.")
-    return chosen
+    total = sum(frame.height for _, frame in labels.items())
+    if labels.conflicts.contradicting > MAX_CONTRADICTING * total:
+        raise BadDataError(
+            f"{reference}: {labels.conflicts.contradicting} of {total} pairs are there again with a label more than 1 away, "
+            f"above the limit of {MAX_CONTRADICTING:.0%}. Settle them: one label for each pair."
+        )

@@ -1,26 +1,55 @@
 """The refresh job: train, measure, gate, register, promote."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from stsb_batch.errors import GateRefused, StorageError
+from stsb_batch.errors import BusyError, GateRefused, StorageError
 from stsb_batch.jobs import refresh as job
 from stsb_batch.jobs.page import refresh_page
 from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.jobs.scorer import score_pair
 from stsb_batch.models import registry
-from stsb_batch.refresh.gate import GateDecision
+from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
-from tests.models.test_registry import PASSED, add
+from tests.models.test_registry import add
+
+MANY = tuple(number / 100 for number in range(-200, 100))  # so many thresholds that some pair crosses one
+
+
+def ask(labels: Path, bert: Path, home: Path) -> RefreshRequest:
+    """A refresh of the small BERT on 200 labels whose gate lets anything pass that is not broken."""
+    make_pairs(200).write_parquet(labels)
+    return RefreshRequest(labels=str(labels), base_model=str(bert), floor=-1.0, settings=Settings(home=home))
+
+
+@pytest.fixture(scope="module")
+def trained(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose one version, sts@1, came out of a dry run, which takes some seconds."""
+    folder = tmp_path_factory.mktemp("trained")
+    refresh(ask(folder / "labels.parquet", bert, folder / "home"), dry_run=True)
+    return folder / "home"
 
 
 @pytest.fixture
-def request_(bert: Path, tmp_path: Path) -> RefreshRequest:
-    """A refresh of the small BERT on 100 labels whose gate lets anything pass that is not broken."""
-    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
-    return RefreshRequest(labels=str(tmp_path / "labels.parquet"), base_model=str(bert), floor=-1.0)
+def request_(trained: Path, bert: Path, tmp_path: Path, settings) -> RefreshRequest:
+    """The same refresh again, in a copy of that home."""
+    shutil.copytree(trained, settings.home)
+    return ask(tmp_path / "labels.parquet", bert, settings.home)
+
+
+@pytest.fixture
+def champion(request_: RefreshRequest) -> registry.Version:
+    """The version of the dry run, promoted."""
+    return refresh(request_).version
+
+
+def new_labels(request: RefreshRequest) -> RefreshRequest:
+    make_pairs(200, seed=5).write_parquet(request.labels)
+    return request
 
 
 def test_first_refresh_makes_a_champion(request_: RefreshRequest, settings):
@@ -29,35 +58,46 @@ def test_first_refresh_makes_a_champion(request_: RefreshRequest, settings):
     assert (outcome.version.reference, outcome.decision.passed) == ("sts@1", True)
     assert registry.find_version(settings.home, "champion").digest == outcome.version.digest
     card = outcome.version.card
-    assert card["labels"]["rows"] == {"train": 80, "val": 10, "test": 10}
-    assert card["parent"] is None
-    assert set(outcome.metrics["slice"]) == {"train", "val", "test"}
+    assert card["labels"]["rows"] == {"train": 160, "val": 20, "test": 20}
+    assert (card["parent"], card["labels"]["left_out"]) == (None, {})
+    assert card["conformal"]["fitted_on"] == 20
+    assert any("a fresh process gives 20 test pairs the same scores" in check for check in card["gate"]["checks"])
     assert isinstance(score_pair("a", "b", model="champion", settings=settings)[0], float)
     assert not list((settings.home / "models/.staging").iterdir())
 
 
-def test_same_refresh_is_not_trained_twice(request_: RefreshRequest):
-    """The same labels, base and recipe give the version that is there; new labels train a second one with a parent."""
-    first, again = refresh(request_), refresh(request_)
-    assert (again.trained, again.version.reference) == (False, first.version.reference)
-    assert again.metrics.equals(first.metrics)
-    make_pairs(100, seed=5).write_parquet(request_.labels)
-    second = refresh(request_)
+def test_decision_is_in_the_report(request_: RefreshRequest):
+    """The report of a version has the metrics of all splits and the gate's checks, word by word."""
+    outcome = refresh(request_)
+    assert {"train", "val", "test"} <= set(outcome.metrics["slice"])
+    checks = outcome.metrics.filter(pl.col("metric") == "gate_check", pl.col("value") == 1)
+    assert [f"PASS {check}" for check in checks["slice"]] == outcome.decision.checks
+
+
+def test_new_labels_train_a_challenger(champion: registry.Version, request_: RefreshRequest):
+    """The same labels give the version that is there; new ones train a second, held against the first."""
+    again = refresh(request_)
+    assert (again.trained, again.version.reference) == (False, champion.reference)
+    second = refresh(new_labels(request_))
     assert (second.version.reference, second.version.card["parent"]) == ("sts@2", "sts@1")
-    assert "delta_pearson" in second.decision.figures
+    delta = second.metrics.filter(pl.col("metric") == "gate_delta_pearson").row(0, named=True)
+    assert delta["value"] == second.decision.figures["delta_pearson"]
+    assert delta["lower"] <= delta["value"] <= delta["upper"]
 
 
-def test_refused_candidate_leaves_the_champion(request_: RefreshRequest, settings):
-    """Below the floor nothing is promoted; the version is kept with its verdict and cannot be promoted by hand."""
+def test_other_limits_judge_the_same_weights_again(request_: RefreshRequest, settings):
+    """With another floor the weights that are there are judged again, as a version of their own, which is refused here;
+    nothing is trained, nothing promoted, not even by hand."""
     outcome = refresh(replace(request_, floor=0.999))
-    assert not outcome.decision.passed
+    assert (outcome.trained, outcome.version.reference, outcome.decision.passed) == (False, "sts@2", False)
+    assert outcome.version.digest == registry.find_version(settings.home, "sts@1").digest
     assert registry.champions(settings.home)["stack"] == []
     with pytest.raises(GateRefused):
-        registry.promote(settings.home, registry.find_version(settings.home, "sts@1"), "by hand")
+        registry.promote(settings.home, outcome.version, "by hand")
 
 
 def test_dry_run_moves_no_pointer(request_: RefreshRequest, settings):
-    """A dry run registers and judges, and promotes nothing; the real run then promotes what it made."""
+    """A dry run promotes nothing; the real run then promotes what it made."""
     assert refresh(request_, dry_run=True).decision.passed
     assert registry.champions(settings.home)["stack"] == []
     assert not refresh(request_).trained
@@ -66,37 +106,82 @@ def test_dry_run_moves_no_pointer(request_: RefreshRequest, settings):
 
 def test_rolled_back_version_does_not_come_back_by_itself(request_: RefreshRequest, bert: Path, settings):
     """A version that was rolled back is not promoted again by the next refresh from the same labels."""
-    first = add(settings.home, bert)
-    registry.promote(settings.home, first, "test")
-    made = job.judge_candidate(job.plan_refresh(request_), job.train_candidate(job.plan_refresh(request_)))
-    version = replace(made.version, card=made.version.card | {"gate": PASSED})
-    registry.promote(settings.home, version, "test")
+    version = registry.find_version(settings.home, "sts@1")
+    for model in (add(settings.home, bert), version):
+        registry.promote(settings.home, model, "test")
     registry.rollback(settings.home)
-    outcome = replace(made, decision=GateDecision(**PASSED))
-    assert not job.awaits_promotion(settings.home, outcome)
     assert not refresh(request_).trained
-    assert registry.champions(settings.home)["stack"] == ["sts@1"]
+    assert registry.champions(settings.home)["stack"] == ["sts@2"]
 
 
-def test_disk_full_while_registering_leaves_champion_and_no_candidate(request_: RefreshRequest, settings, monkeypatch):
+def test_champion_that_moved_meanwhile_is_not_replaced(request_: RefreshRequest, bert: Path, settings):
+    """A version that was held against another champion than the one that stands now is kept and not promoted."""
+    rival = add(settings.home, bert)
+    registry.promote(settings.home, rival, "another refresh")
+    version = registry.find_version(settings.home, "sts@1")
+    assert not registry.promote_over_parent(settings.home, version, "passed the gate")
+    assert not refresh(request_).trained
+    assert registry.champions(settings.home)["stack"] == [rival.reference]
+
+
+def test_churn_is_told_and_a_limit_refuses(champion: registry.Version, request_: RefreshRequest, settings, tmp_path: Path):
+    """Champion and challenger score real pairs: the card has figures and positions, no texts; a limit refuses."""
+    make_pairs(300, seed=8).drop("label").write_parquet(tmp_path / "night" / "a.parquet", mkdir=True)
+    asked = replace(request_, churn_sample=str(tmp_path / "night"), thresholds=MANY, max_churn=0.0)
+    outcome = refresh(new_labels(asked))
+    assert not outcome.decision.passed
+    [line] = [check for check in outcome.decision.checks if "churn of 300 pairs" in check]
+    assert line.startswith("FAIL")
+    assert line.endswith("at most 0.00% may")
+    churn = outcome.version.card["churn"]
+    assert (churn["pairs"], churn["sample"], len(churn["movers"])) == (300, "night", 10)
+    assert set(churn["movers"][0]) == {"file", "row", "champion", "challenger"}
+    assert registry.champions(settings.home)["stack"] == [champion.reference]
+
+
+def test_churn_holds_back_a_version_that_was_made_before(
+    champion: registry.Version, request_: RefreshRequest, settings, tmp_path: Path
+):
+    """After a dry run without a sample, a refresh with one holds the version against it before promoting."""
+    loose = new_labels(request_)
+    made = refresh(loose, dry_run=True)
+    assert made.decision.passed, made.decision.checks
+    make_pairs(300, seed=8).write_parquet(tmp_path / "a.parquet")
+    asked = replace(loose, churn_sample=str(tmp_path / "a.parquet"), thresholds=MANY, max_churn=0.0)
+    outcome = refresh(asked)
+    assert (outcome.trained, outcome.decision.passed, outcome.churn.churn.pairs) == (False, False, 300)
+    assert registry.champions(settings.home)["stack"] == [champion.reference]
+
+
+def test_one_process_at_a_time_works_in_a_staging_folder(request_: RefreshRequest):
+    """The same request trains in the same folder, which a killed refresh leaves to the next; never two at once."""
+    plan = job.plan_refresh(new_labels(request_))
+    candidate = job.train_candidate(plan)
+    assert job.train_candidate(plan) == candidate
+    with registry.staging_lock(candidate.parent), pytest.raises(BusyError, match="is in use by process"):
+        job.judge_candidate(plan, candidate)
+    assert candidate.is_dir()
+
+
+def test_disk_full_while_registering_leaves_champion_and_no_candidate(
+    champion: registry.Version, request_: RefreshRequest, settings, monkeypatch
+):
     """When the registry cannot be written, the champion stays and the staging is swept."""
-    refresh(request_)
-    make_pairs(100, seed=5).write_parquet(request_.labels)
 
     def full(*_):
         raise StorageError("disk full")
 
     monkeypatch.setattr(job.registry, "register", full)
     with pytest.raises(StorageError):
-        refresh(request_)
-    assert registry.find_version(settings.home, "champion").reference == "sts@1"
+        refresh(new_labels(request_))
+    assert registry.find_version(settings.home, "champion").reference == champion.reference
     assert not list((settings.home / "models/.staging").iterdir())
 
 
 def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
     """The refresh's page begins with the verdict and has the checks, the metrics with intervals, a chart of the versions."""
     refresh(request_)
-    make_pairs(100, seed=5).write_parquet(request_.labels)
+    make_pairs(200, seed=5).write_parquet(request_.labels)
     page = refresh_page(refresh(replace(request_, floor=0.999)))
     assert page.headline == "sts@2 was refused by the gate, the champion stays."
     assert page.markdown.startswith(f"**{page.headline}**")

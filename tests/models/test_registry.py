@@ -1,13 +1,20 @@
 """The registry: versions, champion, rollback."""
 
+import json
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from stsb_batch.errors import GateRefused, ModelIntegrityError, NothingToReadError, UsageError
 from stsb_batch.models import registry
+from stsb_batch.models.checkpoint import open_checkpoint
 
+ROOT = Path(__file__).parents[2]
 PASSED = {"passed": True, "checks": [], "notes": [], "figures": {}}
 
 
@@ -99,3 +106,87 @@ def test_bad_name_is_refused(tmp_path: Path, bert: Path):
 def test_folder_is_a_model_reference(tmp_path: Path, bert: Path):
     """A folder needs no registry."""
     assert registry.resolve_model(tmp_path, str(bert)).path == bert
+
+
+def test_champion_whose_card_changed_is_refused(tmp_path: Path, bert: Path):
+    """Weights and card changed together are found: the log of promotions knows the digest that passed the gate."""
+    version = add(tmp_path, bert)
+    registry.promote(tmp_path, version, "test")
+    config = version.path / "config.json"
+    config.write_text(config.read_text() + " ")
+    changed = version.card | {"digest": open_checkpoint(version.path).digest}
+    (version.path / "card.json").write_text(json.dumps(changed))
+    with pytest.raises(ModelIntegrityError, match="card changed after it became champion"):
+        registry.resolve_model(tmp_path, "champion")
+
+
+def test_promotion_waits_for_its_turn(tmp_path: Path, bert: Path):
+    """While another process holds the champion pointer for a moment, a promotion waits instead of failing."""
+    version, held = add(tmp_path, bert), threading.Event()
+
+    def hold() -> None:
+        with registry.champion_lock(tmp_path):
+            held.set()
+            time.sleep(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    registry.promote(tmp_path, version, "test")
+    holder.join()
+    assert registry.champions(tmp_path)["stack"] == ["sts@1"]
+
+
+RIVAL = """
+import json, sys
+from pathlib import Path
+from tests.models.test_registry import PASSED
+from stsb_batch.models import registry
+import shutil
+home, bert, mark = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+print("ready", flush=True)
+sys.stdin.readline()
+won = []
+for turn in range(4):
+    candidate = registry.staging_folder(home) / "candidate"
+    shutil.copytree(bert, candidate)
+    (candidate / "config.json").write_text((candidate / "config.json").read_text() + " " * (10 * int(mark) + turn + 1))
+    stack = registry.champions(home)["stack"]
+    parent = stack[-1] if stack else None
+    card = {"recipe": "r", "base_model": "tiny", "parent": parent, "gate": PASSED}
+    version = registry.register(home, "sts", candidate, card)
+    registry.discard(candidate.parent)
+    won.append([version.reference, registry.promote_over_parent(home, version, "test")])
+print(json.dumps(won))
+"""
+
+
+def test_concurrent_refreshes_lose_nothing(tmp_path: Path, bert: Path):
+    """Four processes register and promote at once: no number is given twice, and each champion was held against the one
+    before it."""
+    command = [sys.executable, "-W", "ignore", "-c", RIVAL, str(tmp_path), str(bert)]
+    rivals = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for number in range(4)
+    ]
+    for rival in rivals:
+        assert rival.stdout.readline() == "ready\n"
+    for rival in rivals:
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    won = [pair for rival in rivals for pair in json.loads(rival.communicate(timeout=120)[0])]
+    assert sorted(reference for reference, _ in won) == sorted(f"sts@{number}" for number in range(1, 17))
+    moves = registry.champions(tmp_path)
+    assert sorted(reference for reference, champion in won if champion) == sorted(moves["stack"])
+    for before, version in zip([None, *moves["stack"]], moves["stack"], strict=False):
+        assert registry.find_version(tmp_path, version).card["parent"] == before
+    assert not list((tmp_path / "models/.staging").iterdir())
+
+
+def test_rollback_is_quick(tmp_path: Path, bert: Path):
+    """Going back, with the check of every byte, takes less than 5 s."""
+    for mark in ("", " "):
+        registry.promote(tmp_path, add(tmp_path, bert, mark=mark), "test")
+    began = time.monotonic()
+    registry.rollback(tmp_path)
+    assert time.monotonic() - began < 5

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stsb_batch.refresh.gate import GateLimits, decide
+from stsb_batch.refresh.gate import GateLimits, decide, golden_check, leak_check
 
 LIMITS = GateLimits(draws=400)
 RNG = np.random.default_rng(0)
@@ -51,7 +51,88 @@ def test_broken_models_are_refused(broken: np.ndarray):
 
 
 def test_few_test_pairs_are_pointed_out():
-    """Below about 1,300 pairs the decision says that they are few."""
+    """Too few pairs for the margin are pointed out with the number that would do, from the interval where there is one."""
     few = slice(0, 100)
-    assert "100 test pairs are few" in decide(LABELS[few], scores(0.5)[few], None, LIMITS).notes[0]
+    assert "100 test pairs are few: about 1,300 are needed" in decide(LABELS[few], scores(0.5)[few], None, LIMITS).notes[0]
     assert decide(LABELS, scores(0.5), None, LIMITS).notes == []
+    compared = decide(LABELS[few], scores(0.5)[few], scores(0.5, 2)[few], LIMITS)
+    width = compared.figures["delta_pearson"] - compared.figures["delta_lower"]
+    assert f"about {np.ceil(100 * (width / 0.01) ** 2):,.0f} are needed" in compared.notes[-1]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first model", "with champion"])
+def test_shuffled_labels_and_constant_heads_are_refused_20_of_20(first: bool):
+    """Scores without any skill, and scores that hardly vary, are refused 20 times of 20, with and without a champion."""
+    champion = None if first else scores(0.8)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        shuffled = rng.permutation(scores(0.5, seed))
+        constant = rng.uniform(0, 5) + rng.normal(0, 1e-3, len(LABELS))
+        assert not decide(LABELS, shuffled, champion, LIMITS).passed
+        assert not decide(LABELS, constant, champion, LIMITS).passed
+
+
+def test_leaked_test_pairs_are_refused_20_of_20():
+    """A test set of which more than 1 % is also in train is refused, however good the scores are."""
+    for share in np.linspace(0.02, 1, 20):
+        check = leak_check(int(share * len(LABELS)), len(LABELS))
+        decision = decide(LABELS, scores(0.1), scores(0.8), LIMITS, also=[check])
+        assert not decision.passed
+        assert any(line.startswith("FAIL") and "also in train or val" in line for line in decision.checks)
+    assert leak_check(1, 750)[0]
+
+
+@pytest.mark.parametrize(("gap", "passed"), [(0.0, True), (0.0005, True), (0.002, False), (float("nan"), False)])
+def test_golden_scores_have_a_tolerance(gap: float, passed: bool):
+    """Scores of a fresh process may differ by rounding, not by more, and NaN never passes."""
+    assert golden_check(gap, 32)[0] is passed
+
+
+def test_equal_models_pass_at_reference_size():
+    """Models of equal skill that err differently on 5 % of the pairs pass in at least 19 of 20 draws of 1,500 pairs."""
+    passed = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        champion = LABELS + rng.normal(0, 0.7, len(LABELS))
+        own = np.where(rng.random(len(LABELS)) < 0.05, LABELS + rng.normal(0, 0.7, len(LABELS)), champion)
+        slices = rng.choice(["a", "b", "c"], len(LABELS))
+        passed += decide(LABELS, own, champion, LIMITS, slices=slices).passed
+    assert passed >= 19
+
+
+def test_a_slice_that_got_worse_is_refused():
+    """A model that is better overall but surely worse on one slice is refused, and the check names the slice."""
+    slices = np.where(np.arange(len(LABELS)) < 150, "names", "captions")
+    challenger = np.where(slices == "names", scores(1.5, 3), scores(0.5, 4))
+    decision = decide(LABELS, challenger, scores(0.8), LIMITS, slices=slices)
+    assert [line[:17] for line in decision.checks if line.startswith("FAIL")] == ["FAIL slice names:"]
+
+
+def test_small_slices_are_left_out():
+    """A slice of less than 30 pairs is held against nothing, because chance alone would refuse it, and a note says so."""
+    slices = np.where(np.arange(len(LABELS)) < 20, "rare", "common")
+    challenger = np.where(slices == "rare", scores(3.0, 3), scores(0.5, 4))
+    decision = decide(LABELS, challenger, scores(0.8), LIMITS, slices=slices)
+    assert decision.passed
+    assert decision.notes == ["1 slices have fewer than 30 pairs and are held against nothing: rare"]
+
+
+def test_champion_that_gives_nan_can_be_replaced():
+    """Against a champion whose scores are not finite only the floor counts, and a note says so."""
+    broken = np.where(np.arange(len(LABELS)) == 3, np.nan, scores(0.8))
+    decision = decide(LABELS, scores(0.9), broken, LIMITS)
+    assert decision.passed
+    assert "the champion's scores are not all finite" in decision.notes[0]
+
+
+def test_interval_agrees_with_plain_resampling():
+    """The bootstrap by moments gives the interval that resampling the pairs one draw at a time gives."""
+    own, theirs = scores(0.7, 5)[:300], scores(0.8, 6)[:300]
+    found = decide(LABELS[:300], own, theirs, GateLimits(draws=1_000)).figures
+    rng, deltas = np.random.default_rng(42), []
+    for _ in range(1_000):
+        rows = rng.integers(0, 300, 300)
+        ours, other = (np.corrcoef(LABELS[:300][rows], scores_[rows])[0, 1] for scores_ in (own, theirs))
+        deltas.append(ours - other)
+    assert found["delta_lower"] == pytest.approx(np.quantile(deltas, 0.05), abs=1e-9)
+    assert found["delta_upper"] == pytest.approx(np.quantile(deltas, 0.95), abs=1e-9)

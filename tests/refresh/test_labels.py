@@ -8,7 +8,7 @@ import pytest
 
 from stsb_batch.errors import BadDataError, NothingToReadError
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.refresh.labels import load_labels
+from stsb_batch.refresh.labels import check_learnable, load_labels
 from tests.conftest import make_pairs
 
 
@@ -102,3 +102,94 @@ def test_what_is_no_labels(tmp_path: Path):
     (tmp_path / "train.parquet").write_text("text")
     with pytest.raises(BadDataError, match=r"train\.parquet: not a readable Parquet file"):
         load_labels(str(tmp_path), Columns())
+
+
+def grouped(count: int, *, size: int = 3) -> pl.DataFrame:
+    """Make pairs in groups of `size`: each group's pairs share one left text, sometimes on the other side."""
+    rows = [(f"text {row // size}", f"other {row}") for row in range(count)]
+    sides = [pair if row % 2 else pair[::-1] for row, pair in enumerate(rows)]
+    return pl.DataFrame({"sentence1": [a for a, _ in sides], "sentence2": [b for _, b in sides]}).with_columns(
+        label=pl.int_range(count) % 6
+    )
+
+
+def test_pairs_that_share_a_text_stay_on_one_side(tmp_path: Path):
+    """No text of a seed split is on two sides, whichever column, case or blanks it comes in; sizes are 80 / 10 / 10."""
+    frame = grouped(600).with_columns(
+        sentence1=pl.when(pl.int_range(600) % 5 == 0)
+        .then(pl.col("sentence1").str.to_uppercase() + " ")
+        .otherwise("sentence1")
+    )
+    frame.write_parquet(tmp_path / "l.parquet")
+    labels = load_labels(str(tmp_path / "l.parquet"), Columns())
+    assert [frame.height for _, frame in labels.items()] == [480, 60, 60]
+    texts = [{text.strip().lower() for side in ("left", "right") for text in frame[side]} for _, frame in labels.items()]
+    assert not texts[0] & texts[1] | texts[0] & texts[2] | texts[1] & texts[2]
+
+
+def test_pairs_keep_their_side_when_labels_grow(tmp_path: Path):
+    """A tenth more labels moves few of the pairs that were held out before."""
+    for name, rows in (("old", 3_000), ("new", 3_300)):
+        grouped(rows, size=2).write_parquet(tmp_path / f"{name}.parquet")
+    old, new = (load_labels(str(tmp_path / f"{name}.parquet"), Columns()) for name in ("old", "new"))
+    seen = set(new.train["left"])
+    assert sum(text in seen for text in old.test["left"]) < 0.15 * old.test.height
+
+
+def test_labels_in_one_piece_cannot_be_split(tmp_path: Path):
+    """Where most pairs hang together through shared texts, the message asks for a split column instead of leaking."""
+    grouped(200, size=200).write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(BadDataError, match=r"hang together through shared texts.*column 'split'"):
+        load_labels(str(tmp_path / "l.parquet"), Columns())
+
+
+def test_few_bad_rows_are_left_out_and_counted(tmp_path: Path):
+    """Up to 1 % of unusable rows are left out, each fault counted, and named in a warning without their text."""
+    frame = make_pairs(1_000)
+    frame[3, "label"], frame[4, "label"], frame[5, "sentence1"], frame[6, "sentence2"] = None, 7.0, None, "  "
+    frame.write_parquet(tmp_path / "l.parquet")
+    labels = load_labels(str(tmp_path / "l.parquet"), Columns())
+    assert sum(part.height for _, part in labels.items()) == 996
+    assert labels.left_out == {"null or NaN in 'label'": 1, "labels outside 0-5": 1, "null texts": 1, "blank texts": 1}
+
+
+def test_pairs_with_different_labels_are_counted(tmp_path: Path):
+    """A pair that is there again, in either order, with another label is kept and counted."""
+    frame = make_pairs(400).drop("id")
+    again = (
+        frame[:3]
+        .select(sentence1="sentence2", sentence2="sentence1", label=pl.Series([None, 0.1, 5.0], dtype=pl.Float32))
+        .with_columns(label=pl.coalesce("label", frame["label"][:3]))
+    )
+    pl.concat([frame, again]).write_parquet(tmp_path / "l.parquet")
+    labels = load_labels(str(tmp_path / "l.parquet"), Columns())
+    assert sum(part.height for _, part in labels.items()) == 403
+    assert labels.conflicts.different == 4
+    check_learnable(labels, "l.parquet")
+
+
+def test_labels_that_contradict_themselves_are_refused(tmp_path: Path):
+    """When many pairs come again with labels more than a step apart, the labels are refused with their number."""
+    frame = make_pairs(200).drop("id").with_columns(label=pl.int_range(200) % 3)
+    pl.concat([frame, frame[:40].with_columns(label=pl.lit(5).cast(pl.Int64))]).write_parquet(tmp_path / "l.parquet")
+    labels = load_labels(str(tmp_path / "l.parquet"), Columns())
+    with pytest.raises(BadDataError, match=r"80 of 240 pairs are there again with a label more than 1 away"):
+        check_learnable(labels, "l.parquet")
+
+
+def test_equal_labels_are_refused(tmp_path: Path):
+    """Labels that are all the same teach nothing, and the message says which."""
+    make_pairs(100).with_columns(label=pl.lit(3.0)).write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(BadDataError, match="all 80 labels of split train are 3; there is nothing to learn"):
+        check_learnable(load_labels(str(tmp_path / "l.parquet"), Columns()), "l.parquet")
+
+
+def test_slices_follow_their_pairs(tmp_path: Path):
+    """The slice column arrives at the test pairs it belongs to, through shuffling and halving."""
+    frame = make_pairs(100).with_columns(kind="sentence1", split=pl.Series(["train"] * 60 + ["val"] * 40))
+    frame.write_parquet(tmp_path / "l.parquet")
+    labels = load_labels(str(tmp_path / "l.parquet"), Columns(), slice_column="kind")
+    assert labels.slices.to_list() == labels.test["left"].to_list()
+    assert load_labels(str(tmp_path / "l.parquet"), Columns()).slices is None
+    with pytest.raises(BadDataError, match=r"has no column 'sort' .* Name it with --slice"):
+        load_labels(str(tmp_path / "l.parquet"), Columns(), slice_column="sort")

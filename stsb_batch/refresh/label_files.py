@@ -1,0 +1,128 @@
+"""Labelled pairs as they lie there: Parquet files, folders of splits, GLUE. Reads and checks rows; knows no training."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from stsb_batch.errors import BadDataError, NothingToReadError
+from stsb_batch.models.hub import fetch_snapshot
+from stsb_batch.pairs.schema import LABEL_RANGE, Columns
+
+GLUE = "glue/stsb"
+GLUE_REPOSITORY = "nyu-mll/glue"
+OFFLINE = "Without a hub, name labelled Parquet with --labels (columns sentence1, sentence2, label)."
+SPLIT_NAMES = {"validation": "val", "dev": "val", "valid": "val"}
+MAX_LEFT_OUT = 0.01  # share of a split's rows that may be unusable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelledParts:
+    """Frames `left`, `right`, `label`, `slice` by split ("" where nothing says the split); fault -> rows left out."""
+
+    frames: dict[str, pl.DataFrame]
+    left_out: dict[str, int]
+
+
+def read_labelled(
+    reference: str, columns: Columns, *, slice_column: str | None = None, timeout: float = 10.0
+) -> LabelledParts:
+    """Read labelled pairs and leave out the rows that cannot be used, each kind counted; `slice` is null without a column.
+
+    Raises `BadDataError` when more than `MAX_LEFT_OUT` of a split's rows have a label that is null or outside 0-5, or a
+    text that is null or blank, with their number and first row.
+    """
+    frames, left_out = {}, Counter()
+    for name, (frame, where) in _read(reference, timeout).items():
+        chosen = _chosen(frame, where, columns, slice_column)
+        usable, faults = _usable(chosen, where, columns.label or "label")
+        frames[name] = usable
+        left_out.update(faults)
+    return LabelledParts(frames, dict(left_out))
+
+
+def _read(reference: str, timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
+    """Return split name -> (frame as read, what to call it in a message); the name is "" where nothing says the split."""
+    path = Path(reference)
+    if reference == GLUE:
+        return _read_glue(timeout)
+    if path.is_dir():
+        files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith(("_", ".")))
+        if not files:
+            raise NothingToReadError(f"{reference}: holds no .parquet file. Check the path of the labels.")
+        return {SPLIT_NAMES.get(file.stem, file.stem): (_read_parquet(file), file.name) for file in files}
+    if not path.is_file():
+        raise NothingToReadError(f"{reference}: no such labels. Name a Parquet file, a folder, or {GLUE}.")
+    frame = _read_parquet(path)
+    if "split" not in frame.columns:
+        return {"": (frame, path.name)}
+    keys = frame["split"].cast(pl.String).replace(SPLIT_NAMES)
+    return {name: (frame.filter(keys == name), f"{path.name} split {name}") for name in keys.drop_nulls().unique().to_list()}
+
+
+def _read_glue(timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
+    from datasets import Dataset
+
+    folder = fetch_snapshot(
+        GLUE_REPOSITORY, revision=None, patterns=["stsb/*.parquet"], kind="dataset", timeout=timeout, offline=OFFLINE
+    )
+    parts = {}
+    for split, name in (("train", "train"), ("validation", "val")):  # GLUE keeps the labels of its test split to itself
+        files = sorted(str(file) for file in (folder / "stsb").glob(f"{split}-*.parquet"))
+        if not files:
+            raise BadDataError(f"{GLUE_REPOSITORY}: its folder stsb has no {split} split. {OFFLINE}")
+        parts[name] = (Dataset.from_parquet(files).to_polars(), f"{GLUE} {split}")
+    return parts
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path, memory_map=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadDataError(f"{path.name}: not a readable Parquet file ({str(error).splitlines()[0][:200]}).") from error
+
+
+def _chosen(frame: pl.DataFrame, where: str, columns: Columns, slice_column: str | None) -> pl.DataFrame:
+    label = columns.label or "label"
+    wanted = {"--left": columns.left, "--right": columns.right, "--label": label}
+    for option, name in (wanted | ({"--slice": slice_column} if slice_column else {})).items():
+        if name not in frame.columns:
+            raise BadDataError(
+                f"{where}: has no column '{name}' (found: {', '.join(frame.columns)}). Name it with {option}."
+            )
+    if not frame.schema[label].is_numeric():
+        raise BadDataError(f"{where}: label column '{label}' is {frame.schema[label]}, not a number.")
+    return frame.select(
+        pl.col(columns.left).cast(pl.String).alias("left"),
+        pl.col(columns.right).cast(pl.String).alias("right"),
+        pl.col(label).cast(pl.Float32).alias("label"),
+        (pl.col(slice_column).cast(pl.String).fill_null("null") if slice_column else pl.lit(None, pl.String)).alias("slice"),
+    )
+
+
+def _usable(frame: pl.DataFrame, where: str, label: str) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the rows that can be learned from and, by fault, the number of those that cannot."""
+    low, high = LABEL_RANGE
+    null_text = frame["left"].is_null() | frame["right"].is_null()
+    blank = (frame["left"].str.strip_chars() == "") | (frame["right"].str.strip_chars() == "")
+    faults = {
+        f"null or NaN in '{label}'": frame["label"].is_null() | frame["label"].is_nan(),
+        f"labels outside {low:g}-{high:g}": ~frame["label"].is_between(low, high) & frame["label"].is_not_nan(),
+        "null texts": null_text,
+        "blank texts": blank & ~null_text,
+    }
+    rows = {fault: np.flatnonzero(mask.fill_null(False).to_numpy()) for fault, mask in faults.items()}
+    bad = np.unique(np.concatenate(list(rows.values())))
+    said = "; ".join(f"{len(places)} {fault}, first in row {places[0]}" for fault, places in rows.items() if len(places))
+    if len(bad) > MAX_LEFT_OUT * frame.height:
+        raise BadDataError(
+            f"{where}: {said}. At most {MAX_LEFT_OUT:.0%} of the rows may be unusable; correct or remove these."
+        )
+    if said:
+        log.warning("%s: left out %s", where, said)
+    return frame[np.setdiff1d(np.arange(frame.height), bad)], {fault: len(p) for fault, p in rows.items() if len(p)}
