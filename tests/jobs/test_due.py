@@ -19,7 +19,7 @@ NOW = dt.datetime(2126, 1, 10, tzinfo=dt.UTC)
 
 @pytest.fixture
 def plan(bert: Path, tmp_path: Path) -> RefreshPlan:
-    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
     return plan_refresh(RefreshRequest(str(tmp_path / "labels.parquet"), str(bert)))
 
 
