@@ -16,4 +16,7 @@ case $host in
     esac
     ;;
 esac
+# The page asks the address that it came from, be it a proxy's, and is unpacked where this user may write.
+export PREFECT_SERVER_UI_API_URL="${PREFECT_SERVER_UI_API_URL:-/api}"
+export PREFECT_SERVER_UI_STATIC_DIRECTORY="${PREFECT_SERVER_UI_STATIC_DIRECTORY:-${PREFECT_HOME:-$HOME/.prefect}/ui}"
 exec prefect server start --host "$host" --port "${PREFECT_SERVER_API_PORT:-4200}"

@@ -39,8 +39,8 @@ def outermost_run() -> str:
 
 
 def show(key: str, page: Page, about: str) -> None:
-    """Put a report on the outermost run's page, and its first sentence into the log."""
+    """Put a report on the outermost run's page, and its first sentence into that run's log."""
     report = {"key": key, "type": "markdown", "description": about, "data": page.markdown}
     with get_client(sync_client=True) as client:
         client.create_artifact(ArtifactCreate(**report, flow_run_id=UUID(outermost_run())))
-    get_run_logger().info(page.headline)
+    get_run_logger().info(page.headline, extra={"flow_run_id": outermost_run()})

@@ -26,7 +26,7 @@ Timezone = Annotated[str, Help("Whose calendar the nights follow, for example Eu
 Labels = Annotated[str, Help("Labelled Parquet, a folder with splits, or glue/stsb from the hub")]
 NightLabels = Annotated[str | None, Help("Labelled Parquet or a folder with splits; empty: no refresh")]
 BaseModel = Annotated[str, Help("Hub id, folder, or minilm (offline)")]
-Recipe = Annotated[Literal["reference", "silver"], Help("silver is for few labels")]
+Recipe = Annotated[Literal["reference", "best", "silver"], Help("silver is for few labels")]
 Name = Annotated[str, Help("Name of the model in the registry")]
 Approval = Annotated[
     Literal["auto", "manual"], Help("auto: what passes the gate becomes champion; manual: somebody decides")

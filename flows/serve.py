@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.deployments import run_deployment
@@ -28,6 +29,7 @@ from stsb_batch.settings import load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
 SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and holds no other up
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RUNS_AT_ONCE = 3  # a night, a refresh, and room for a promotion or a rollback
 # Nothing leaves this machine: no analytics, and the UI that does not ask an analytics host from the browser.
 SERVER_SETTINGS = {
@@ -56,9 +58,15 @@ class Schedule:
         places |= {name: self.nightly[name] for name in ("labels", "base_model") if _is_place(self.nightly.get(name))}
         return {"timezone": self.timezone} | self.nightly | {name: str(Path(p).absolute()) for name, p in places.items()}
 
+    def check(self) -> dt.datetime:
+        """Return the next start, local time; raises `ConfigError` or `UsageError` for what is wrong with the schedule."""
+        here = nights.zone(self.timezone)
+        start = self.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(here)
+        nights.finish_time(self.nightly.get("done_by"), start, self.timezone)
+        return start
+
     def starts(self, count: int, since: dt.datetime) -> list[dt.datetime]:
         """Return the scheduled starts from a moment on, as the server will schedule them."""
-        nights.zone(self.timezone)
         try:
             schedule = CronSchedule(cron=self.cron, timezone=self.timezone)
         except ValidationError:
@@ -78,18 +86,19 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
     Uses the Prefect server that is configured, or the one that answers on the port, or starts one. A second call for the
     same home is refused with `BusyError`. What was started here ends here.
     """
-    schedule.starts(1, dt.datetime.now(dt.UTC))  # whatever is wrong with it is said before anything starts
+    schedule.check()  # before anything starts
     home = load_settings().home
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_lock(home / "serve.lock", f"the schedule of {home}"))
         api = server_address()[0] or f"http://127.0.0.1:{port}/api"
-        if not answers(api):
+        if not answers(api) and urlsplit(api).hostname in LOOPBACK:
             yield f"starting a Prefect server (log {home / 'server.log'})"
-            stack.enter_context(local_server(port, home / "server.log"))
+            stack.enter_context(local_server(urlsplit(api).port or port, home / "server.log"))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
         yield from register(schedule, webhook=webhook)
         command = ["worker", "start", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), "--install-policy", "never"]
-        worker = stack.enter_context(child(command, {"PREFECT_API_URL": api}))
+        # runs start in folders of their own, from which a relative home would be another one
+        worker = stack.enter_context(child(command, {"PREFECT_API_URL": api, "STSB_BATCH_HOME": str(home)}))
         yield f"UI       {api.removesuffix('/api')}"
         yield "Ctrl-C stops"
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -104,7 +113,10 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
 
 def register(schedule: Schedule, *, webhook: str | None = None) -> Iterator[str]:
     """Put deployments and automations on the server; workers of the pool, here or elsewhere, take the runs."""
-    start = schedule.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(nights.zone(schedule.timezone))
+    start = schedule.check()
+    api = server_address()[0]
+    if not api or not answers(api):
+        raise UnavailableError(f"{api or 'No server is configured'}: no answer. Name a running server in PREFECT_API_URL.")
     deployments = read_deployments(schedule.parameters(), cron=schedule.cron, timezone=schedule.timezone)
     apply_deployments(deployments)
     yield f"runs     {', '.join(deployment.name for deployment in deployments)} (work pool {POOL})"
@@ -119,11 +131,12 @@ def start_missed_night(schedule: Schedule) -> str | None:
 
     Only where nights have been scored before: a first start scores nothing by itself.
     """
-    now = dt.datetime.now(dt.UTC)
+    now, given = dt.datetime.now(dt.UTC), schedule.parameters()
     passed = [start for start in schedule.starts(10, now - dt.timedelta(days=8)) if start <= now]
-    given = schedule.parameters()
-    night = nights.night_of(passed[-1], schedule.timezone) if passed else ""
-    if night not in nights.missed_nights(given["location"], given["output"], night or now.date().isoformat()):
+    if not passed:
+        return None
+    night = nights.night_of(passed[-1], schedule.timezone)
+    if night not in nights.missed_nights(given["location"], given["output"], night):
         return None
     run_deployment("nightly/nightly", scheduled_time=passed[-1], timeout=0, as_subflow=False)
     return night
@@ -142,7 +155,8 @@ def local_server(port: int, log: Path) -> Iterator[None]:
     """Run a Prefect server on loopback with its embedded SQLite database, and wait until it answers."""
     address = f"http://127.0.0.1:{port}"
     command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output, child(command, SERVER_SETTINGS | {"PREFECT_UI_URL": address}, output) as process:
+    places = {"PREFECT_UI_URL": address, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}  # what pages and alerts link to
+    with log.open("w") as output, child(command, SERVER_SETTINGS | places, output) as process:
         deadline = time.monotonic() + START_SECONDS
         while not answers(f"{address}/api"):
             if process.poll() is not None or time.monotonic() > deadline:

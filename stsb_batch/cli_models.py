@@ -1,6 +1,6 @@
 """The verbs of the registry (`stsb-batch models ...`), and what all verbs share."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,9 +16,13 @@ Pairs = Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {nig
 Scores = Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")]
 NightLabels = Annotated[str | None, typer.Option("--labels", help="refresh when these labels are new")]
 BaseModel = Annotated[str, typer.Option("--base-model", help="base model of a refresh: hub id, folder, or minilm (offline)")]
-Recipe = Annotated[str, typer.Option("--recipe", help="recipe of a refresh: reference, best or silver")]
+Recipe = Annotated[
+    Literal["reference", "best", "silver"], typer.Option("--recipe", help="recipe of a refresh; silver is for few labels")
+]
 RefreshDays = Annotated[int, typer.Option("--refresh-days", min=0, help="days between refreshes; at once after drift")]
-Approval = Annotated[str, typer.Option("--approval", help="auto, or manual: somebody decides about a new champion")]
+Approval = Annotated[
+    Literal["auto", "manual"], typer.Option("--approval", help="manual: somebody decides about a new champion")
+]
 Timezone = Annotated[str, typer.Option("--timezone", help="whose calendar the nights follow, like Europe/Berlin")]
 DoneBy = Annotated[str | None, typer.Option("--done-by", help="HH:MM when somebody waits for the scores")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]

@@ -10,6 +10,7 @@ from stsb_batch.jobs.churn import SampleChurn
 from stsb_batch.jobs.evaluate import Evaluation
 from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.models.cleanup import Garbage
+from stsb_batch.models.decisions import decisions
 from stsb_batch.models.registry import Version
 from stsb_batch.refresh.gate import GateDecision
 from stsb_batch.report.calibration import Conformal
@@ -136,8 +137,9 @@ def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -
 def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     metrics = pl.read_parquet(version.path / "metrics.parquet", memory_map=False)
     moves = [move for move in log if move["model"] == version.reference]
+    decided = decisions(version)
     if as_json:
-        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves})
+        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves, "decisions": decided})
         return
     card = version.card
     lines = {
@@ -163,6 +165,8 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     out.print("history" if moves else "history: it has never been champion")
     for move in moves:
         out.print(f"  {move['at']}  {escape(move['reason'])}")
+    for entry in decided:
+        out.print(f"  {entry['at']}  {escape(entry['decision'])} by {escape(entry['by'])}: {escape(entry['reason'])}")
 
 
 def show_garbage(found: Garbage, *, removed: bool, as_json: bool) -> None:

@@ -9,19 +9,20 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import Settings as PrefectSettings
 from prefect.utilities.templating import find_placeholders
 
+from stsb_batch.cli import app
 from stsb_batch.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 TEXTS = sorted(path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix != ".png")
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (DEPLOY / "constraints.txt").read_text(), re.MULTILINE))
-# Read by Prefect's command line or by an integration, so that they are no settings.
-NOT_SETTINGS = ("PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR", "PREFECT_INTEGRATIONS_KUBERNETES_")
+NOT_SETTINGS = "PREFECT_INTEGRATIONS_KUBERNETES_"  # of the integration that runs in the chart's image
 LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 
 
@@ -164,6 +165,37 @@ def test_links_lead_somewhere(name: str):
             assert target[1:] in headings, target
         else:
             assert ((ROOT / name).parent / target).is_file(), target
+
+
+def test_screenshots_are_small_and_shown():
+    """The tour shows each screenshot, and none is above 150 KiB."""
+    pictures = sorted((DEPLOY / "screenshots").iterdir())
+    readme = (ROOT / "README.md").read_text()
+    assert len(pictures) == 4
+    for picture in pictures:
+        assert picture.stat().st_size < 150 * 1024
+        assert f"](deploy/screenshots/{picture.name})" in readme
+
+
+def typed_commands() -> list[str]:
+    """Collect what people are told to type after `stsb-batch`, in the documents and in the heads of the other files."""
+    found = []
+    for path in TEXTS:
+        text = path.read_text()
+        found += re.findall(r"`stsb-batch ([^`]+)`", text)
+        found += re.findall(r"^(?:# +)?stsb-batch ([^#\n]+)", text, re.MULTILINE)
+        found += [line.replace(",", " ") for line in re.findall(r"\[stsb-batch, ([^\]]+)\]", text)]
+    return found
+
+
+@pytest.mark.parametrize("command", typed_commands())
+def test_commands_exist(command: str):
+    """Each verb that deploy/ tells people to type exists, with each of its options."""
+    words = command.split()
+    commands = typer.main.get_command(app).commands
+    verb = commands["models"].commands[words[1]] if words[0] == "models" else commands[words[0]]
+    known = {option for parameter in verb.params for option in parameter.opts}
+    assert {word for word in words if re.fullmatch(r"--?[a-z][a-z-]*", word)} <= known
 
 
 @pytest.mark.parametrize("code", [20, 65, 66, 69, 70, 73, 74, 75, 77, 78])

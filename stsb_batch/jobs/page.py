@@ -102,7 +102,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
         "",
         "| part | metric | value | 95 % interval | pairs |",
         "|---|---|---:|---:|---:|",
-        *[f"| {' | '.join(line)} |" for line in metric_lines(outcome.metrics)],
+        *[f"| {' | '.join(line)} |" for line in sorted(metric_lines(outcome.metrics), key=lambda line: line[0] != "test")],
         "",
         *fact_lines(facts),
     ]

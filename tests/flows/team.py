@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
+
+from tests.conftest import make_pairs
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -153,3 +156,11 @@ def prefect(*arguments: str) -> list[str]:
 
 def stsb_batch(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "stsb_batch.cli", *map(str, arguments)]
+
+
+def write_many(path: Path, rows: int) -> None:
+    """Write pairs that are all different, enough of them to keep a run busy."""
+    pairs = pl.concat([make_pairs(2_000)] * (rows // 2_000)).with_row_index("n")
+    number = pl.col("n").cast(pl.String)
+    texts = {side: pl.format("{} {}", side, number) for side in ("sentence1", "sentence2")}
+    pairs.with_columns(**texts).drop("n").write_parquet(path, mkdir=True, row_group_size=20_000)

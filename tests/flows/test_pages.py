@@ -32,6 +32,11 @@ def artifacts(run: str) -> dict[str, str]:
         return {one.key: one.data for one in client.read_artifacts() if str(one.flow_run_id) == run}
 
 
+def log_lines(run: str) -> list:
+    with get_client(sync_client=True) as client:
+        return client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
+
+
 def eventually(read, *, seconds: float = 60):
     """Wait for what reaches the server in batches."""
     deadline = time.monotonic() + seconds
@@ -72,6 +77,7 @@ def test_the_report_is_on_the_page_of_the_night(harness, plain_engine, champion,
 
     outer = str(night(return_state=True).state_details.flow_run_id)
     assert set(artifacts(outer)) == {"score-report"}
+    assert eventually(lambda: [line for line in log_lines(outer) if "50 rows by sts@1" in line.message])
 
 
 def test_library_logs_reach_the_run_and_hold_no_text(
@@ -84,13 +90,11 @@ def test_library_logs_reach_the_run_and_hold_no_text(
     )
     run = score_night(tmp_path, "2026-02-01", pairs)
 
-    def lines() -> list:
-        with get_client(sync_client=True) as client:
-            found = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run])))
-        ours = [line for line in found if line.name.startswith("stsb_batch")]
-        return found if len(ours) >= 4 else []
+    def all_lines() -> list:
+        found = log_lines(run)
+        return found if sum(line.name.startswith("stsb_batch") for line in found) >= 4 else []
 
-    found = eventually(lines)
+    found = eventually(all_lines)
     ours = [line for line in found if line.name.startswith("stsb_batch")]
     assert [line.message.split(":")[0] for line in ours] == [f"part-0000{n}-of-00004.parquet" for n in range(1, 5)]
     assert all(line.level == logging.INFO for line in ours)

@@ -10,10 +10,12 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.actions import CallWebhook
 
 from flows import events
-from flows.deployments import DEPLOY, POOL, read_deployments
-from flows.serve import Schedule
-from stsb_batch.errors import ConfigError
+from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
+from flows.serve import Schedule, start_missed_night
+from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.jobs.night import night_of
+from tests.conftest import make_pairs
+from tests.flows.conftest import read
 
 CHANGES = {
     "Europe/Berlin": ("2027-03-28", "2027-10-31"),
@@ -45,7 +47,28 @@ def test_each_local_date_has_one_run_when_the_clocks_change(zone: str, clock: st
 def test_a_wrong_schedule_is_named(cron: str, zone: str, message: str):
     """A cron line or a time zone that is none is refused with how to write it."""
     with pytest.raises(ConfigError, match=message):
-        Schedule("in", "out", cron, zone).starts(1, dt.datetime.now(dt.UTC))
+        Schedule("in", "out", cron, zone).check()
+
+
+def test_a_wrong_time_of_day_is_named():
+    """What is no time is refused before the first night."""
+    with pytest.raises(UsageError, match=r"seven: not a time of day"):
+        Schedule("in", "out", nightly={"done_by": "seven"}).check()
+
+
+def test_a_night_missed_while_nothing_ran_is_started_once_it_counts_as_missed(harness, tmp_path: Path):
+    """The newest night whose time has passed is started on its own date if an earlier one was scored, otherwise none."""
+    schedule = Schedule(str(tmp_path / "in/{night}"), str(tmp_path / "out"), "0 0 * * *")
+    today = dt.datetime.now(dt.UTC).date()
+    make_pairs(1).write_parquet(tmp_path / f"in/{today}/part.parquet", mkdir=True)
+    apply_deployments(read_deployments(schedule.parameters(), cron=schedule.cron, timezone="UTC"))
+    assert start_missed_night(schedule) is None
+    earlier = tmp_path / f"out/{today - dt.timedelta(days=1)}"
+    earlier.mkdir(parents=True)
+    (earlier / "_SUCCESS").touch()
+    assert start_missed_night(schedule) == str(today)
+    starts = [run.expected_start_time for run in read("flow_runs") if run.deployment_id and not run.auto_scheduled]
+    assert starts == [dt.datetime.combine(today, dt.time(), dt.UTC)]
 
 
 def test_five_deployments_with_forms_and_limits():

@@ -49,3 +49,13 @@ def test_serve_schedules_runs_refuses_a_second_and_stops_cleanly(served, tmp_pat
     with pytest.raises(httpx.ConnectError):
         api.get("/health")
     assert processes_of(own["PREFECT_HOME"]) == []
+
+
+@pytest.mark.parametrize("more", [[], ["--register-only"]])
+def test_a_server_elsewhere_that_does_not_answer_is_named(more: list[str], tmp_path: Path):
+    """A server that is configured and not there ends with 69 and its address; none is started in its place."""
+    own = {"PREFECT_API_URL": "http://127.0.0.2:9/api", "PREFECT_HOME": str(tmp_path / "prefect")}
+    command = stsb_batch("serve", tmp_path / "in/{night}", "-o", tmp_path / "out", *more)
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
+    assert done.returncode == 69
+    assert "http://127.0.0.2:9/api: no answer. Name a running server in PREFECT_API_URL." in done.stderr

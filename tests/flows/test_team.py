@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import polars as pl
 import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -25,7 +24,19 @@ from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.models import decisions, registry
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
-from tests.flows.team import Api, free_port, postgres, prefect, processes_of, program, receiver, stsb_batch, wait_until
+from tests.flows.conftest import make_champion
+from tests.flows.team import (
+    Api,
+    free_port,
+    postgres,
+    prefect,
+    processes_of,
+    program,
+    receiver,
+    stsb_batch,
+    wait_until,
+    write_many,
+)
 from tests.models.test_registry import add
 
 pytestmark = pytest.mark.slow
@@ -62,7 +73,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, bert: Path) -> Iterator[Team]
     """PostgreSQL, a server on it, deployments and automations registered by the command line, a receiver, a champion."""
     folder = tmp_path_factory.mktemp("team")
     home = folder / "home"
-    registry.promote(home, add(home, bert), "test")
+    make_champion(home, bert)
     make_pairs(100).write_parquet(folder / f"in/{NIGHT}/part.parquet", mkdir=True)
     with postgres() as database, receiver() as (webhook, alerts):
         port = free_port()
@@ -96,14 +107,6 @@ def register(api: Api, folder: Path, environment: dict[str, str], webhook: str |
     done = subprocess.run([*command, *more], env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return api
-
-
-def write_many(path: Path, rows: int) -> None:
-    """Write pairs that are all different, enough of them to keep a run busy."""
-    pairs = pl.concat([make_pairs(2_000)] * (rows // 2_000)).with_row_index("n")
-    number = pl.col("n").cast(pl.String)
-    texts = {side: pl.format("{} {}", side, number) for side in ("sentence1", "sentence2")}
-    pairs.with_columns(**texts).drop("n").write_parquet(path, mkdir=True, row_group_size=20_000)
 
 
 def test_applying_again_doubles_nothing(team: Team):
@@ -154,14 +157,15 @@ def test_a_second_run_is_cancelled_and_a_killed_one_crashes_at_once(team: Team):
     figure("flow process killed", seconds)
 
 
-def test_a_run_outlives_its_worker(team: Team):
-    """When only the worker is killed the run goes on and ends well: nothing is lost."""
-    write_many(team.folder / "some/part.parquet", 40_000)
+def test_a_run_that_loses_its_worker_crashes_at_its_next_line(team: Team):
+    """When only the worker is killed the run has nowhere to write to: it ends itself, at the latest a minute later."""
     with team.worker() as worker:
-        run = team.api.start("nightly", location=str(team.folder / "some"), output=str(team.folder / "outlived"))
+        run = team.api.start("nightly", location=str(team.folder / "many"), output=str(team.folder / "alone"))
         team.api.wait(run, "Running")
-        os.kill(worker.pid, signal.SIGKILL)
-        team.api.wait(run, "Completed", seconds=400)
+        seconds = kill(team, run, [worker.pid])
+    assert seconds < 120
+    assert "is Crashed" in team.alert("run failed", run)["text"]
+    figure("worker killed", seconds)
 
 
 def test_a_run_that_dies_with_its_worker_crashes_by_its_silence_and_blocks_nobody(team: Team):

@@ -4,11 +4,13 @@ import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from stsb_batch.jobs.due import refresh_due
 from stsb_batch.jobs.refresh import RefreshPlan, RefreshRequest, plan_refresh
 from stsb_batch.models import decisions, registry
+from stsb_batch.report.table import SCHEMA
 from tests.conftest import make_pairs
 from tests.models.test_registry import PASSED, add
 
@@ -59,12 +61,14 @@ def test_drift_since_the_model_was_made_does_not_wait(plan: RefreshPlan, model, 
 
 
 def made_from_plan(plan: RefreshPlan, bert: Path, home: Path) -> registry.Version:
+    """Register what a refresh by this plan would leave behind when the gate lets its model pass."""
     candidate = registry.staging_folder(home) / "candidate"
     made = add(home, bert, mark=" ")
-    card = made.card | {"made_from": plan.fingerprint, "parent": "sts@1", "gate": PASSED}
+    parent = (registry.champions(home)["stack"] or [None])[-1]
+    labels = {"source": "labels", "sha256": plan.labels.fingerprint, "rows": {}, "test_pairs_in_train_or_val": 0}
+    card = made.card | {"made_from": plan.fingerprint, "parent": parent, "labels": labels, "gate": PASSED}
     made.path.rename(candidate)
-    (candidate / "metrics.parquet").write_bytes(b"")
-    make_pairs(1).write_parquet(candidate / "metrics.parquet")
+    pl.DataFrame(schema=SCHEMA).write_parquet(candidate / "metrics.parquet")
     return registry.register(home, "sts", candidate, card)
 
 

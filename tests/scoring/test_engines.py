@@ -201,3 +201,10 @@ def test_choices_that_cannot_work_are_refused():
     with pytest.raises(UnavailableError, match="--engine openvino"):
         choose_engine("torch", "int8")
     assert choose_engine("torch", "bf16").precision == "bf16"
+
+
+def test_openvino_tells_nobody_of_its_use():
+    """The module with which OpenVINO reports each conversion to the maker's analytics is out of its reach."""
+    from openvino.tools.ovc import telemetry_utils
+
+    assert telemetry_utils.tm.__name__ == "openvino.tools.ovc.telemetry_stub"

@@ -1,5 +1,6 @@
 """One interface for all ways to run the forward pass: batches of one length in, float32 scores out."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +16,9 @@ from stsb_batch.scoring.batches import Batch
 
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+
+# OpenVINO reports its use to Google Analytics from a process of its own, without asking; without this module it is silent.
+sys.modules.setdefault("openvino_telemetry", None)
 
 
 class Engine(Protocol):
