@@ -38,7 +38,9 @@ def row_progress() -> Iterator[tuple[Callable[[int], None], Callable[[int, int],
             if not err.is_terminal and time.monotonic() - state["said"] >= LINE_SECONDS:
                 state["said"] = time.monotonic()
                 left = (state["total"] - state["rows"]) * seconds / max(state["rows"], 1)
-                err.print(f"scored {state['rows']:,} of {state['total']:,} rows, {speed}, {left:,.0f} s left")
+                known = state["rows"] * 1_000 > state["total"]  # from the first few rows nothing can be told
+                told = f", {left:,.0f} s left" if known else ""
+                err.print(f"scored {state['rows']:,} of {state['total']:,} rows, {speed}{told}", soft_wrap=True)
 
         yield begin, advance
 
@@ -57,7 +59,7 @@ def step_progress() -> Iterator[Callable]:
             bar.update(tasks[step.stage], completed=step.done, figures=figures)
             if not err.is_terminal and (time.monotonic() - state["said"] >= LINE_SECONDS or step.done == step.total):
                 state["said"] = time.monotonic()
-                err.print(f"training, {step.stage} labels: step {step.done} of {step.total}, {figures}")
+                err.print(f"training, {step.stage} labels: step {step.done} of {step.total}, {figures}", soft_wrap=True)
 
         yield advance
 
