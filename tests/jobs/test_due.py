@@ -66,7 +66,8 @@ def made_from_plan(plan: RefreshPlan, bert: Path, home: Path) -> registry.Versio
     made = add(home, bert, mark=" ")
     parent = (registry.champions(home)["stack"] or [None])[-1]
     labels = {"source": "labels", "sha256": plan.labels.fingerprint, "rows": {}, "test_pairs_in_train_or_val": 0}
-    card = made.card | {"made_from": plan.fingerprint, "parent": parent, "labels": labels, "gate": PASSED}
+    plans = {"made_from": plan.fingerprint, "judged_by": plan.judged_by}
+    card = made.card | plans | {"parent": parent, "labels": labels, "gate": PASSED}
     made.path.rename(candidate)
     pl.DataFrame(schema=SCHEMA).write_parquet(candidate / "metrics.parquet")
     return registry.register(home, "sts", candidate, card)
