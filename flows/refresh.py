@@ -34,8 +34,8 @@ def gate(plan: refresh.RefreshPlan, candidate: str) -> refresh.RefreshOutcome:
 
 @task(task_run_name="promote {version.reference}", persist_result=False)
 def promote(plan: refresh.RefreshPlan, version: registry.Version) -> None:
-    """Make the version the champion."""
-    registry.promote(plan.request.settings.home, version, "passed the gate")
+    """Make the version the champion, unless another one became so since it was measured."""
+    registry.promote_over_parent(plan.request.settings.home, version, "passed the gate")
 
 
 @task(task_run_name="{answer.decision} {version.reference}", persist_result=False)
@@ -49,11 +49,14 @@ def decide(plan: refresh.RefreshPlan, version: registry.Version, answer: asking.
 
 def settle(plan: refresh.RefreshPlan, outcome: refresh.RefreshOutcome, approval: str) -> str:
     """Promote what passed, or ask somebody; return what the run's state says behind `Completed`."""
-    version = outcome.version
+    version, home = outcome.version, plan.request.settings.home
     if not outcome.decision.passed:
         return ", gate refused"
-    if not refresh.awaits_promotion(plan.request.settings.home, outcome):
-        return ", rejected" if decisions.is_rejected(version) else ""
+    if not refresh.awaits_promotion(home, outcome):
+        if decisions.is_rejected(version):
+            return ", rejected"
+        overtaken = asking.is_resumed() and registry.model_name(home, "champion") != version.reference
+        return ", champion changed meanwhile" if overtaken else ""
     if approval == "auto":
         promote(plan, version)
         return ""

@@ -74,7 +74,7 @@ def test_a_bad_night_does_not_keep_the_others_waiting(warehouse, tmp_path: Path)
 
 def test_a_refresh_that_is_not_due_trains_nothing(warehouse, bert: Path, tmp_path: Path, settings):
     """With new labels and a model made just now nothing is trained before the days are over."""
-    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
     labels = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert)}
     assert run_night(*warehouse, date(0), **labels, return_state=True).name == "Completed"
     assert [version.reference for version in registry.list_versions(settings.home)] == ["sts@1"]
@@ -82,7 +82,7 @@ def test_a_refresh_that_is_not_due_trains_nothing(warehouse, bert: Path, tmp_pat
 
 def test_a_due_refresh_comes_before_the_scores(warehouse, bert: Path, tmp_path: Path, settings):
     """With new labels and no days to wait a model is trained and gated, and the night is scored by the champion then."""
-    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
     labels = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert), "refresh_days": 0}
     state = run_night(*warehouse, date(0), **labels, return_state=True)
     assert state.is_completed()
@@ -95,9 +95,9 @@ def test_a_due_refresh_comes_before_the_scores(warehouse, bert: Path, tmp_path: 
 
 def test_a_refresh_that_takes_too_long_is_given_up(warehouse, bert: Path, tmp_path: Path, settings):
     """After its hours the refresh has failed, the champion scores, and an event tells it."""
-    make_pairs(20_000).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(1_000).write_parquet(tmp_path / "labels.parquet")
     labels = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert), "refresh_days": 0}
-    state = run_night(*warehouse, date(0), **labels, refresh_hours=3 / 3600, return_state=True)
+    state = run_night(*warehouse, date(0), **labels, refresh_hours=1 / 3600, return_state=True)
     assert state.name == "Completed, refresh failed"
     assert is_done(warehouse[1], date(0))
     assert len(registry.list_versions(settings.home)) == 1
@@ -125,7 +125,7 @@ def test_rows_without_a_score_near_the_budget_are_told(harness, plain_engine, ch
 
 def test_manual_approval_without_a_deployment_promotes_nothing(harness, bert: Path, tmp_path: Path, settings):
     """A refresh run by hand cannot wait for an answer: the model is kept, and the state says that it awaits approval."""
-    make_pairs(60).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
     made_from_plan(plan_refresh(RefreshRequest(str(tmp_path / "labels.parquet"), str(bert))), bert, settings.home)
     state = refresh_flow(str(tmp_path / "labels.parquet"), str(bert), approval="manual", return_state=True)
     assert state.name == "Completed, awaits approval"

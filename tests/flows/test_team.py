@@ -203,7 +203,7 @@ def figure(name: str, value: float) -> None:
 def passed(team: Team, bert: Path) -> tuple[registry.Version, dict]:
     """Return a version that waits for its promotion, and the parameters of the refresh that finds it again."""
     labels = team.folder / f"labels-{len(registry.list_versions(team.home))}.parquet"
-    make_pairs(60, seed=len(registry.list_versions(team.home))).write_parquet(labels)
+    make_pairs(200, seed=len(registry.list_versions(team.home))).write_parquet(labels)
     settings = Settings(home=team.home, engine="torch", precision="fp32")
     made = refresh(RefreshRequest(str(labels), str(bert), settings=settings), dry_run=True).version
     (made.path / "card.json").write_text(json.dumps(made.card | {"gate": made.card["gate"] | {"passed": True}}))

@@ -19,7 +19,7 @@ NOW = dt.datetime(2126, 1, 10, tzinfo=dt.UTC)
 
 @pytest.fixture
 def plan(bert: Path, tmp_path: Path) -> RefreshPlan:
-    make_pairs(100).write_parquet(tmp_path / "labels.parquet")
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
     return plan_refresh(RefreshRequest(str(tmp_path / "labels.parquet"), str(bert)))
 
 
@@ -66,7 +66,8 @@ def made_from_plan(plan: RefreshPlan, bert: Path, home: Path) -> registry.Versio
     made = add(home, bert, mark=" ")
     parent = (registry.champions(home)["stack"] or [None])[-1]
     labels = {"source": "labels", "sha256": plan.labels.fingerprint, "rows": {}, "test_pairs_in_train_or_val": 0}
-    card = made.card | {"made_from": plan.fingerprint, "parent": parent, "labels": labels, "gate": PASSED}
+    card = made.card | {"made_from": plan.fingerprint, "judged_by": plan.judged_by, "parent": parent}
+    card |= {"labels": labels, "gate": PASSED}
     made.path.rename(candidate)
     pl.DataFrame(schema=SCHEMA).write_parquet(candidate / "metrics.parquet")
     return registry.register(home, "sts", candidate, card)
