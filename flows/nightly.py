@@ -27,9 +27,9 @@ from flows.parameters import (
     ScoreHours,
     Timezone,
 )
-from flows.refresh import refresh_flow
+from flows.refresh import labels_refused, refresh_flow
 from flows.score import remark, score_flow
-from stsb_batch.errors import BusyError
+from stsb_batch.errors import BusyError, GateRefused
 from stsb_batch.jobs import night as nights
 from stsb_batch.jobs.due import refresh_due
 from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
@@ -151,6 +151,8 @@ def refresh_if_due(request: RefreshRequest, wanted: dict, every_days: int, hours
     try:
         if not is_due(request, every_days):
             return ""
+    except GateRefused as error:
+        return labels_refused(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the night's scores do not wait for it
         return refresh_failed(error)
     state = refresh_flow.with_options(timeout_seconds=hours * 3600)(**wanted, return_state=True)

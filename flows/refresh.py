@@ -10,6 +10,7 @@ from flows import approval as asking
 from flows import events
 from flows.artifacts import publish_refresh
 from flows.parameters import Approval, BaseModel, Label, Labels, Left, Name, Recipe, Right
+from stsb_batch.errors import GateRefused
 from stsb_batch.jobs import refresh
 from stsb_batch.models import decisions, registry
 from stsb_batch.pairs.schema import Columns
@@ -34,8 +35,8 @@ def gate(plan: refresh.RefreshPlan, candidate: str) -> refresh.RefreshOutcome:
 
 @task(task_run_name="promote {version.reference}", persist_result=False)
 def promote(plan: refresh.RefreshPlan, version: registry.Version) -> None:
-    """Make the version the champion."""
-    registry.promote(plan.request.settings.home, version, "passed the gate")
+    """Make the version the champion, unless another one became so since it was measured."""
+    registry.promote_over_parent(plan.request.settings.home, version, "passed the gate")
 
 
 @task(task_run_name="{answer.decision} {version.reference}", persist_result=False)
@@ -47,13 +48,24 @@ def decide(plan: refresh.RefreshPlan, version: registry.Version, answer: asking.
         decisions.record(version, "reject", answer.name, answer.reason)
 
 
+def labels_refused(error: GateRefused) -> str:
+    """Tell that no model from these labels can pass the gate; return what the run's state says behind `Completed`."""
+    message = f"gate refused the labels, the champion stays: {error}"
+    get_run_logger().error(message)
+    events.tell(events.GATE_REFUSED, message)
+    return ", gate refused"
+
+
 def settle(plan: refresh.RefreshPlan, outcome: refresh.RefreshOutcome, approval: str) -> str:
     """Promote what passed, or ask somebody; return what the run's state says behind `Completed`."""
-    version = outcome.version
+    version, home = outcome.version, plan.request.settings.home
     if not outcome.decision.passed:
         return ", gate refused"
-    if not refresh.awaits_promotion(plan.request.settings.home, outcome):
-        return ", rejected" if decisions.is_rejected(version) else ""
+    if not refresh.awaits_promotion(home, outcome):
+        if decisions.is_rejected(version):
+            return ", rejected"
+        overtaken = asking.is_resumed() and registry.model_name(home, "champion") != version.reference
+        return ", champion changed meanwhile" if overtaken else ""
     if approval == "auto":
         promote(plan, version)
         return ""
@@ -84,7 +96,10 @@ def refresh_flow(
     While it waits the run is suspended and holds no process: Resume in the run's menu opens the form. All steps before
     are found done when it goes on.
     """
-    plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label)))
+    try:
+        plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label)))
+    except GateRefused as error:
+        return Completed(name=f"Completed{labels_refused(error)}", data={"model": None, "passed": False, "trained": False})
     outcome = refresh.find_done(plan) or gate(plan, train(plan))
     if outcome.trained and not outcome.decision.passed:
         failed = "; ".join(line for line in outcome.decision.checks if line.startswith("FAIL"))

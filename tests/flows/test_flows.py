@@ -60,6 +60,20 @@ def test_refresh_flow_promotes_and_does_not_train_twice(harness, plain_engine, b
     assert any(artifact.key == "refresh-report" and "sts@1" in artifact.data for artifact in read("artifacts"))
 
 
+def test_labels_that_leak_are_refused_by_name(harness, plain_engine, champion, bert: Path, tmp_path: Path, settings):
+    """Test pairs that are also in train end the refresh, and a night's, as refused by the gate; the night is scored."""
+    pairs = make_pairs(100)
+    split = [pairs.with_columns(pl.lit(name).alias("split")) for name in ("train", "val", "test")]
+    pl.concat(split).write_parquet(tmp_path / "labels.parquet")
+    pairs.write_parquet(tmp_path / f"in/night={NIGHT}/part.parquet", mkdir=True)
+    labels, location = str(tmp_path / "labels.parquet"), f"{tmp_path}/in/night={{night}}"
+    assert refresh_flow(labels, str(bert), return_state=True).name == "Completed, gate refused"
+    state = run_night(location, str(tmp_path / "out"), NIGHT, labels=labels, base_model=str(bert), return_state=True)
+    assert state.name == "Completed, gate refused"
+    assert pl.read_parquet(tmp_path / f"out/{NIGHT}/part.parquet")["score"].null_count() == 0
+    assert champions(settings.home)["stack"] == ["sts@1"]
+
+
 def test_night_scores_with_the_champion_when_the_refresh_fails(harness, plain_engine, champion, tmp_path: Path):
     """Broken labels do not keep the night's scores waiting; the state's name says that the refresh failed."""
     make_pairs(50).write_parquet(tmp_path / f"in/night={NIGHT}/part.parquet", mkdir=True)
