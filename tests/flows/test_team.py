@@ -139,8 +139,12 @@ def test_a_night_runs_through_pool_and_worker(team: Team):
     assert (team.folder / f"out/{NIGHT}/_SUCCESS").is_file()
     keys = {artifact["key"] for artifact in team.api.post("/artifacts/filter")}
     assert {"score-report", "score-shards"} <= keys
-    logged = [line["message"] for line in team.api.post("/logs/filter")]
-    assert any(line.startswith("part.parquet: 100 rows in") for line in logged)
+
+    def line_is_there() -> bool:  # log lines come some seconds after the state
+        logged = [line["message"] for line in team.api.post("/logs/filter")]
+        return any(line.startswith("part.parquet: 100 rows in") for line in logged)
+
+    wait_until(line_is_there, seconds=30, what="our log line is on the server")
 
 
 def test_a_second_run_is_cancelled_and_a_killed_one_crashes_at_once(team: Team):
