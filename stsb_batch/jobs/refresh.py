@@ -13,9 +13,10 @@ import polars as pl
 
 from stsb_batch.durable import file_sha256, json_sha256
 from stsb_batch.errors import BadDataError, GateRefused, StsbBatchError, UsageError, storage_error
-from stsb_batch.jobs.churn import Sample, SampleChurn, churn_on, read_sample, read_texts
+from stsb_batch.jobs.churn import SampleChurn, churn_on
 from stsb_batch.jobs.evaluate import evaluate
 from stsb_batch.jobs.judge import gate_rows, judge
+from stsb_batch.jobs.sample import Sample, read_sample, read_texts
 from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import WEIGHTS, Checkpoint, load_tokenizer, open_checkpoint

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError
-from stsb_batch.jobs.churn import churn_on, read_sample
+from stsb_batch.jobs.churn import churn_on
+from stsb_batch.jobs.sample import read_sample
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.pairs.schema import Columns
 from tests.conftest import make_pairs
@@ -39,7 +40,7 @@ def test_what_is_no_sample(tmp_path: Path):
     with pytest.raises(NothingToReadError):
         read_sample(str(tmp_path / "none.parquet"), Columns())
     make_pairs(3).clear().write_parquet(tmp_path / "empty.parquet")
-    with pytest.raises(BadDataError, match="has no rows. Name Parquet of real pairs"):
+    with pytest.raises(BadDataError, match=r"has no rows\. Name Parquet of real pairs"):
         read_sample(str(tmp_path / "empty.parquet"), Columns())
     with pytest.raises(BadFileError, match="has no column 'a'"):
         read_sample(str(tmp_path / "empty.parquet"), Columns("a"))
