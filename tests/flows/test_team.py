@@ -131,20 +131,21 @@ def test_applying_again_doubles_nothing(team: Team):
 
 def test_a_night_runs_through_pool_and_worker(team: Team):
     """A run that is started on the server is taken by the worker; scores, artifacts and our log lines are there."""
+
+    def line_is_there() -> bool:
+        logged = [line["message"] for line in team.api.post("/logs/filter")]
+        return any(line.startswith("part.parquet: 100 rows in") for line in logged)
+
     with team.worker():
         run = team.api.start("nightly", night=NIGHT)
         state = team.api.wait(run, "Completed", "Failed", "Crashed")
+        # lines are sent some seconds after the state, by the run's process, which ends with a worker that is stopped
+        wait_until(line_is_there, seconds=30, what="our log line is on the server")
     assert state["name"] == f"night {NIGHT} with sts@1"
     assert state["state"]["message"].startswith("100 rows scored")
     assert (team.folder / f"out/{NIGHT}/_SUCCESS").is_file()
     keys = {artifact["key"] for artifact in team.api.post("/artifacts/filter")}
     assert {"score-report", "score-shards"} <= keys
-
-    def line_is_there() -> bool:  # log lines come some seconds after the state
-        logged = [line["message"] for line in team.api.post("/logs/filter")]
-        return any(line.startswith("part.parquet: 100 rows in") for line in logged)
-
-    wait_until(line_is_there, seconds=30, what="our log line is on the server")
 
 
 def test_a_second_run_is_cancelled_and_a_killed_one_crashes_at_once(team: Team):
