@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 ENCODED_AT_ONCE = 65_536  # new chunks
 TEXT_CHUNKS = 1_024  # new chunks that make one text
+PUNCTUATION = r"([!-/:-@\[-`{-~])"  # what BERT's pre-tokeniser takes for it in ASCII
 CACHE_BYTES = 8 << 20  # of chunk text, about half a million chunks; above it the cache starts anew
 
 
@@ -44,6 +45,7 @@ class ChunkEncoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
+        self._whole_words = _WholeWords(self._backend)
         self._forget()
 
     def _forget(self) -> None:
@@ -67,20 +69,56 @@ class ChunkEncoder:
         return RaggedIds(self._ids[ranges(starts, sizes)], ends[bounds - bounds[0]])
 
     def _learn(self, chunks: pa.LargeStringArray) -> None:
-        """Encode new chunks, many as one text that is split already: `word_ids` say which chunk a token comes from."""
-        ids, sizes = [self._ids], []
+        """Encode new chunks: those of whole words by the vocabulary alone, the others by the tokeniser."""
+        easy, by_words = self._whole_words.encode(chunks)
+        hard = chunks.filter(pc.invert(easy))
+        for learned, found in ((chunks.filter(easy), by_words), (hard, self._encode(hard))):
+            self._chunks = pa.concat_arrays([self._chunks, learned])
+            self._ids = np.concatenate([self._ids, found.ids])
+            self._offsets = np.concatenate([self._offsets, self._offsets[-1] + found.offsets[1:]])
+
+    def _encode(self, chunks: pa.LargeStringArray) -> RaggedIds:
+        """Encode many chunks as one text that is split already: `word_ids` say which chunk a token comes from."""
+        ids, sizes = [np.empty(0, np.int32)], [np.zeros(1, np.int64)]
         for start in range(0, len(chunks), ENCODED_AT_ONCE):
             words = chunks.slice(start, ENCODED_AT_ONCE).to_pylist()
             texts = [words[first : first + TEXT_CHUNKS] for first in range(0, len(words), TEXT_CHUNKS)]
-            for text, found in zip(texts, self._encode(texts), strict=True):
+            encodings = self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
+            for text, found in zip(texts, encodings, strict=True):
                 ids.append(np.array(found.ids, np.int32))
                 sizes.append(np.bincount(np.array(found.word_ids, np.int64), minlength=len(text)))
-        self._chunks = pa.concat_arrays([self._chunks, chunks])
-        self._ids = np.concatenate(ids)
-        self._offsets = np.concatenate([self._offsets, self._offsets[-1] + np.cumsum(np.concatenate(sizes))])
+        return RaggedIds(np.concatenate(ids), np.cumsum(np.concatenate(sizes)))
 
-    def _encode(self, texts: list[list[str]]) -> list[Encoding]:
-        return self._backend.encode_batch(texts, is_pretokenized=True, add_special_tokens=False)
+
+class _WholeWords:
+    """Ids of printable ASCII chunks whose words stand in the vocabulary: WordPiece takes a whole word first.
+
+    Where tokens were added to the vocabulary nothing is taken, because those are looked for before words are split.
+    """
+
+    def __init__(self, backend: Tokenizer) -> None:
+        parts = json.loads(backend.to_str())
+        longest = parts["model"]["max_input_chars_per_word"]
+        added = any(not token["special"] for token in parts["added_tokens"])
+        words = {} if added else {w: i for w, i in parts["model"]["vocab"].items() if w.isascii() and len(w) <= longest}
+        self._words = pa.array(words, pa.large_string())
+        self._word_ids = np.array(list(words.values()), np.int32)
+        self._lower = parts["normalizer"]["lowercase"]
+
+    def encode(self, chunks: pa.LargeStringArray) -> tuple[pa.BooleanArray, RaggedIds]:
+        """Return which chunks (chunks,) consist of whole words, and the ids of those."""
+        lowered = pc.ascii_lower(chunks) if self._lower else chunks
+        spaced = pc.replace_substring_regex(lowered, PUNCTUATION, r" \1 ")
+        split = pc.ascii_split_whitespace(pc.ascii_trim_whitespace(spaced))
+        occurring = split.flatten().dictionary_encode()
+        places = pc.index_in(occurring.dictionary, value_set=self._words).fill_null(-1).to_numpy()
+        places = places[occurring.indices.to_numpy()]
+        ends = np.concatenate([[0], np.cumsum(places < 0)])[split.offsets.to_numpy()]
+        printable = pc.match_substring_regex(chunks, "^[!-~]+$").to_numpy(zero_copy_only=False)
+        easy = printable & (ends[1:] == ends[:-1])
+        sizes = np.diff(split.offsets.to_numpy())
+        taken = places[np.repeat(easy, sizes)]
+        return pa.array(easy), RaggedIds(self._word_ids[taken], np.concatenate([[0], np.cumsum(sizes[easy])]))
 
 
 def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Tokens equal the reference tokeniser's (law 8), on the chunk cache and on the reference path."""
 
+import json
 from functools import lru_cache
 
 import numpy as np
@@ -122,6 +123,29 @@ def test_adversarial_texts_have_no_difference(cache_bytes: int, monkeypatch: pyt
     encoder, reference = ChunkEncoder(REFERENCE.backend_tokenizer), plain_reference()
     for seed in range(4):
         assert differences(adversarial_texts(5_000, seed), encoder, reference) == 0
+
+
+def changed(change: str) -> Tokenizer:
+    """Return the reference tokeniser with one rule changed, on which whole words of the vocabulary depend."""
+    parts = json.loads(plain_reference().to_str())
+    if change == "cased":
+        parts["normalizer"]["lowercase"] = False
+    if change == "short words":
+        parts["model"]["max_input_chars_per_word"] = 3
+    backend = Tokenizer.from_str(json.dumps(parts))
+    backend.encode_special_tokens = True
+    if change == "added word":
+        backend.add_tokens(["ump"])
+    return backend
+
+
+@pytest.mark.parametrize("change", ["cased", "short words", "added word"])
+def test_whole_words_follow_the_rules_of_their_tokeniser(change: str):
+    """Words of the vocabulary are looked up only where the tokeniser itself would end there."""
+    backend = changed(change)
+    assert backend.encode("Pump it").ids != plain_reference().encode("Pump it").ids
+    encoder = ChunkEncoder(backend)
+    assert differences([*adversarial_texts(2_000, 7), "pump Pump PUMP pump-pumps, bump"], encoder, backend) == 0
 
 
 @pytest.mark.slow
