@@ -1,6 +1,6 @@
 """Every engine agrees with fp32 torch (law 9), for BERT and DistilBERT, and with transformers itself."""
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +20,10 @@ from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
-from stsb_batch.scoring.batches import gather_batch, plan_batches
+from stsb_batch.scoring.batches import Batch, gather_batch, plan_batches
 from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
 from stsb_batch.scoring.engines.forward import exact_forward
+from stsb_batch.scoring.engines.graphs import GraphedForward
 from stsb_batch.scoring.engines.torch_engine import TorchEngine
 from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
@@ -144,6 +145,18 @@ def test_int8_follows_fp32(tmp_path: Path):
 
 
 @pytest.mark.gpu
+def test_cuda_graphs_give_the_same_scores(bert: Path, tmp_path: Path):
+    """On CUDA, captured passes give what single launches give."""
+    batch = Batch(np.full((8, 21), 999), np.zeros((8, 21), np.int64))
+    engines = [
+        TorchEngine(open_checkpoint(bert), EngineChoice("torch", "cuda", "fp16"), fixed_shapes=fixed)
+        for fixed in (False, True)
+    ]
+    once, graphed = ([engine.submit(batch)() for _ in range(4)] for engine in engines)
+    assert np.array_equal(once, graphed)
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
 def test_cuda_fp16_agrees_with_transformers(model, request: pytest.FixtureRequest, tmp_path: Path):
     """On CUDA the plain engine in fp16 stays within 0.05 of fp32."""
@@ -179,6 +192,56 @@ def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch:
     assert not waited
     assert all(np.array_equal(collect(), scores) for collect, scores in zip(collects, expected, strict=True))
     assert len(waited) == 3
+
+
+class Recorder:
+    """Stand-in for CUDA graphs: `replay` repeats what was called during the capture, on the same tensors."""
+
+    def __init__(self, forward) -> None:
+        self.forward, self.graph, self.replays = forward, None, 0
+
+    def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
+        scores = self.forward(**inputs)
+        if self.graph is not None:
+            self.graph.run = lambda: scores.copy_(self.forward(**inputs))
+        return scores
+
+    def stand_in(self, monkeypatch: pytest.MonkeyPatch, failure: str = "") -> None:
+        recorder = self
+
+        class Graph:
+            def replay(self) -> None:
+                recorder.replays += 1
+                self.run()
+
+            def pool(self) -> str:
+                return "pool"
+
+        @contextmanager
+        def capture(graph: Graph, *, pool: str | None, capture_error_mode: str):
+            if failure:
+                raise RuntimeError(failure)
+            recorder.graph = graph
+            yield
+            recorder.graph = None
+
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "graph", capture)
+
+
+@pytest.mark.parametrize("failure", ["", "operation not permitted when stream is capturing"])
+def test_graphs_give_the_scores_of_the_forward_pass(bert: Path, failure: str, monkeypatch: pytest.MonkeyPatch):
+    """A shape is run, then captured, then replayed, with the scores of the plain pass; a failed capture changes nothing."""
+    plain = exact_forward(AutoModelForSequenceClassification.from_pretrained(bert).eval())
+    recorder, rng = Recorder(plain), torch.Generator().manual_seed(0)
+    recorder.stand_in(monkeypatch, failure)
+    graphed = GraphedForward(recorder)
+    with torch.inference_mode():
+        for shape in [(4, 9), (4, 9), (2, 17), (4, 9), (2, 17), (4, 9)]:
+            ids = torch.randint(0, 1_000, shape, generator=rng)
+            inputs = {"input_ids": ids, "token_type_ids": (ids > 500).long()}
+            assert torch.equal(graphed(**inputs), plain(**inputs))
+    assert recorder.replays == (0 if failure else 4)
 
 
 def test_converted_model_is_kept(bert: Path, tmp_path: Path):

@@ -72,12 +72,15 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
     return EngineChoice(engine, device, precision)
 
 
-def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) -> Engine:
-    """Load a checkpoint into an engine. `cache` is a folder for converted models, keyed by the weights' digest."""
+def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path, fixed_shapes: bool = False) -> Engine:
+    """Load a checkpoint into an engine. `cache` is a folder for converted models, keyed by the weights' digest.
+
+    `fixed_shapes` says that the batches of a length will mostly have the same number of pairs.
+    """
     if choice.engine == "openvino":
         from stsb_batch.scoring.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(checkpoint, choice, cache=cache)
     from stsb_batch.scoring.engines.torch_engine import TorchEngine
 
-    return TorchEngine(checkpoint, choice)
+    return TorchEngine(checkpoint, choice, fixed_shapes=fixed_shapes)

@@ -9,6 +9,7 @@ from stsb_batch.models.checkpoint import Checkpoint, load_model, takes_segments
 from stsb_batch.scoring.batches import Batch
 from stsb_batch.scoring.engines import EngineChoice
 from stsb_batch.scoring.engines.forward import exact_forward
+from stsb_batch.scoring.engines.graphs import GraphedForward
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CUDA_DEPTH = 3  # one batch being scored, one queued behind it, one whose scores are on their way back
@@ -18,10 +19,10 @@ class TorchEngine:
     """Run the model in the chosen precision: in fp32 as transformers does, which is what all else is compared with.
 
     In half precision BERT and DistilBERT take our own forward pass, and the head stays in fp32: a bf16 number between 4 and
-    8 is a multiple of 1/32, and scores near 5 must not be rounded to that.
+    8 is a multiple of 1/32, and scores near 5 must not be rounded to that. With fixed shapes CUDA replays it as graphs.
     """
 
-    def __init__(self, checkpoint: Checkpoint, choice: EngineChoice) -> None:
+    def __init__(self, checkpoint: Checkpoint, choice: EngineChoice, *, fixed_shapes: bool = False) -> None:
         self.choice = choice
         self.depth = CUDA_DEPTH if choice.device == "cuda" else 1
         self._copies = torch.cuda.Stream() if choice.device == "cuda" else None
@@ -35,6 +36,8 @@ class TorchEngine:
         elif choice.precision != "fp32":
             head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
             head.float().register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
+        if exact is not None and fixed_shapes and choice.device == "cuda":
+            self._model = GraphedForward(self._model)
 
     @torch.inference_mode()
     def submit(self, batch: Batch) -> Callable[[], np.ndarray]:
