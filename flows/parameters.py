@@ -27,6 +27,7 @@ Labels = Annotated[str, Help("Labelled Parquet, a folder with splits, or glue/st
 NightLabels = Annotated[str | None, Help("Labelled Parquet or a folder with splits; empty: no refresh")]
 BaseModel = Annotated[str, Help("Hub id, folder, or minilm (offline)")]
 Recipe = Annotated[Literal["reference", "best", "silver"], Help("silver is for few labels")]
+Unlabelled = Annotated[str | None, Help("Parquet of your own pairs for the silver stage of best or silver; empty: none")]
 Name = Annotated[str, Help("Name of the model in the registry")]
 Approval = Annotated[
     Literal["auto", "manual"], Help("auto: what passes the gate becomes champion; manual: somebody decides")

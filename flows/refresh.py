@@ -9,7 +9,7 @@ from prefect.states import Completed, State
 from flows import approval as asking
 from flows import events
 from flows.artifacts import publish_refresh
-from flows.parameters import Approval, BaseModel, Label, Labels, Left, Name, Recipe, Right
+from flows.parameters import Approval, BaseModel, Label, Labels, Left, Name, Recipe, Right, Unlabelled
 from stsb_batch.errors import GateRefused
 from stsb_batch.jobs import refresh
 from stsb_batch.models import decisions, registry
@@ -89,6 +89,7 @@ def refresh_flow(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    unlabelled: Unlabelled = None,
     approval: Approval = "auto",
 ) -> State:
     """Train and gate when labels, base or recipe are new; then promote, or wait for somebody's decision.
@@ -97,7 +98,8 @@ def refresh_flow(
     are found done when it goes on.
     """
     try:
-        plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, Columns(left, right, label)))
+        columns = Columns(left, right, label)
+        plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, columns, unlabelled=unlabelled))
     except GateRefused as error:
         return Completed(name=f"Completed{labels_refused(error)}", data={"model": None, "passed": False, "trained": False})
     outcome = refresh.find_done(plan) or gate(plan, train(plan))

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +23,7 @@ from transformers import (
 from stsb_batch.device import has_amx, torch_device
 from stsb_batch.errors import BadDataError, ModelIntegrityError
 from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers, save_checkpoint
-from stsb_batch.refresh.labels import Labels
-from stsb_batch.refresh.recipes import Recipe, Stage
-from stsb_batch.refresh.silver import silver_pairs
+from stsb_batch.refresh.recipes import Stage
 
 log = logging.getLogger(__name__)
 SAVE_STEPS = 200  # two to three minutes on two cores
@@ -40,39 +38,6 @@ class Step:
     done: int
     total: int
     figures: dict[str, float]
-
-
-def train(
-    base: Path,
-    labels: Labels,
-    recipe: Recipe,
-    output: Path,
-    *,
-    unlabelled: Iterable[str] = (),
-    progress: Callable[[Step], None] | None = None,
-) -> float:
-    """Run a recipe's stages from `base` and save a checkpoint in `output`; returns the validation loss of the last stage.
-
-    `unlabelled` texts join those of the labels in the silver stage. A call that was killed is gone on with by the same call:
-    finished stages and the last state of the one under way stand beside `output` until the end.
-    """
-    if recipe.silver is None:
-        return fine_tune(base, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
-    silver = output.with_name(f"{output.name}.silver")
-    if not silver.is_dir():
-        _train_silver(base, labels, recipe, silver, unlabelled, progress)
-    loss = fine_tune(silver, labels.train, labels.val, recipe.gold, output, name="gold", progress=progress)
-    shutil.rmtree(silver)
-    return loss
-
-
-def _train_silver(base: Path, labels: Labels, recipe: Recipe, output: Path, unlabelled: Iterable[str], progress) -> None:
-    texts = sorted({text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled))
-    pairs = silver_pairs(
-        base, texts, min(int(recipe.silver_factor * len(texts)), recipe.silver_limit), seed=recipe.silver.seed
-    )
-    held_out = max(2, pairs.height // 20)
-    fine_tune(base, pairs[held_out:], pairs[:held_out], recipe.silver, output, name="silver", progress=progress)
 
 
 def fine_tune(

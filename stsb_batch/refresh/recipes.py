@@ -24,32 +24,42 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A gold stage on the labels, perhaps after a silver one on `silver_factor` mined pairs for each distinct text."""
+    """A gold stage on the labels, perhaps after a silver one on pairs that the sentence encoder labels.
+
+    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`, half of them of word lists. With
+    `taught` the gold stage comes twice: the first one's model labels pairs as a teacher, and the student that has learned
+    those goes through the gold stage too. `kept_gold` is the share of the gold stage's change of the weights that is kept.
+    """
 
     name: str
     gold: Stage
     silver: Stage | None = None
     silver_factor: float = 0.0
     silver_limit: int = 40_000
+    taught: Stage | None = None
+    kept_gold: float = 1.0
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("reference", gold=Stage(epochs=3)),
-        # For few labels on a sentence encoder: three epochs on a thousand pairs would end inside the reference's warm-up.
+        # For few labels on a sentence encoder: on a thousand pairs the reference would end inside its warm-up, and a model
+        # that has moved all the way to such labels knows less of other texts.
         Recipe(
             "silver",
-            gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True),
-            silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True),
-            silver_factor=7.0,
+            gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True),
+            silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True, swapped=True),
+            silver_factor=8.0,
+            kept_gold=0.6,
         ),
-        # For a few thousand labels and time: as many silver pairs as are worth it, met twice, and sides that change.
+        # For a few thousand labels and half an hour.
         Recipe(
             "best",
             gold=Stage(epochs=3, length_grouped=True, swapped=True),
-            silver=Stage(epochs=2, learning_rate=1e-4, length_grouped=True, swapped=True),
-            silver_factor=7.0,
+            silver=Stage(epochs=1, learning_rate=1e-4, length_grouped=True, swapped=True),
+            silver_factor=8.0,
+            taught=Stage(epochs=1, learning_rate=1e-4, length_grouped=True, swapped=True),
         ),
     )
 }

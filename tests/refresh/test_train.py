@@ -3,16 +3,21 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stsb_batch.errors import ModelIntegrityError, UsageError
 from stsb_batch.models.base import find_base_model
+from stsb_batch.refresh.encoder import SentenceEncoder
+from stsb_batch.refresh.fine_tune import Collator, Step, fine_tune
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
 from stsb_batch.refresh.silver import silver_pairs
-from stsb_batch.refresh.train import Collator, Step, fine_tune, train
+from stsb_batch.refresh.teacher import taught
+from stsb_batch.refresh.train import train
+from stsb_batch.refresh.word_pairs import whole_words, word_pairs
 from tests.conftest import make_pairs
 
 
@@ -34,9 +39,9 @@ def test_reference_recipe_is_the_reference():
 def test_checkpoint_is_standard_and_training_is_repeatable(base: str, request: pytest.FixtureRequest, tmp_path: Path):
     """Two runs give the same standard checkpoint, which plain transformers loads with one output; the loss is finite."""
     folder, recipe, steps = request.getfixturevalue(base), Recipe("t", gold=Stage(epochs=2, warmup_steps=2)), []
-    losses = [train(folder, labels(), recipe, tmp_path / name, progress=steps.append) for name in ("a", "b")]
-    assert losses[0] == losses[1]
-    assert np.isfinite(losses[0])
+    for name in ("a", "b"):
+        train(folder, labels(), recipe, tmp_path / name, progress=steps.append)
+    assert np.isfinite(steps[-1].figures["val_mse"])
     assert steps[-1].done == steps[-1].total == 6
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "a").eval()
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
@@ -60,6 +65,89 @@ def test_silver_stage_runs_before_gold(bert: Path, tmp_path: Path):
     )
     assert list(dict.fromkeys(stages)) == ["silver", "gold"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_taught_recipe_goes_through_gold_twice(bert: Path, tmp_path: Path):
+    """Silver, gold for the teacher, the taught stage, gold for the student; a killed run repeats none that is finished."""
+    stage, stages = Stage(epochs=1, batch_size=16, warmup_steps=0, swapped=True), []
+    recipe = Recipe("t", gold=stage, silver=stage, silver_factor=1.0, taught=stage)
+
+    def killed(step: Step) -> None:
+        stages.append(step.stage)
+        if step.stage == "gold":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(bert, labels(), recipe, tmp_path / "out", progress=killed)
+    assert list(dict.fromkeys(stages)) == ["silver", "first", "taught", "gold"]
+    again = []
+    train(bert, labels(), recipe, tmp_path / "out", progress=lambda step: again.append(step.stage))
+    assert set(again) == {"gold"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_teacher_mixes_both_orders_and_the_cosine(bert: Path):
+    """A taught label is 0.7 x the mean score of both orders + 0.3 x the silver label."""
+    pairs = pl.DataFrame({"left": ["red pump", "a"], "right": ["blue valve", "b c"], "label": [1.0, 4.0]})
+    model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=1).eval()
+    tokenizer = AutoTokenizer.from_pretrained(bert)
+    expected = []
+    with torch.inference_mode():
+        for left, right, label in pairs.rows():
+            both = [
+                model(**tokenizer(*order, return_tensors="pt")).logits.item() for order in ((left, right), (right, left))
+            ]
+            expected.append(min(max(0.7 * sum(both) / 2 + 0.3 * label, 0), 5))
+    assert taught(pairs, bert)["label"].to_list() == pytest.approx(expected, abs=1e-4)
+
+
+def test_part_of_the_gold_stage_is_kept(bert: Path, tmp_path: Path):
+    """With `kept_gold` each weight lies so far between the silver and the gold stage; the checkpoint is a standard one."""
+    stage = Stage(epochs=1, batch_size=16, warmup_steps=0)
+    weights = {}
+    for kept in (0.0, 0.25, 1.0):
+        recipe = Recipe("t", gold=stage, silver=stage, silver_factor=1.0, kept_gold=kept)
+        train(bert, labels(), recipe, tmp_path / f"{kept}")
+        weights[kept] = AutoModelForSequenceClassification.from_pretrained(tmp_path / f"{kept}").state_dict()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.0", "0.25", "1.0"]
+    assert not torch.equal(weights[0.0]["classifier.weight"], weights[1.0]["classifier.weight"])
+    for name, mixed in weights[0.25].items():
+        assert torch.allclose(mixed, 0.75 * weights[0.0][name] + 0.25 * weights[1.0][name], atol=1e-6)
+
+
+def test_word_pairs_are_made_of_whole_words():
+    """Lists of 1 to 15 whole words, some pairs alike and others not; the same seed makes the same pairs."""
+    encoder = SentenceEncoder(find_base_model("minilm"))
+    known = set(whole_words(encoder.tokenizer))
+    assert {"guitar", "payment"} <= known
+    assert not {"a", "##ing", "[CLS]", "."} & known
+    left, right = word_pairs(encoder, 60, np.random.default_rng(1))
+    assert (left, right) == word_pairs(encoder, 60, np.random.default_rng(1))
+    for text in left + right:
+        assert set(text.split()) <= known
+        assert 1 <= len(text.split()) <= 15
+    cosine = np.einsum("ij,ij->i", encoder.embed(left), encoder.embed(right))
+    assert cosine.min() < 0.3
+    assert cosine.max() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["[CLS]", "pump", "##ing", "a", "red", "3,0"], ["pump", "red"]),
+        (["<s>", "Ġpump", "ing", "Ġa", "Ġred"], ["pump", "red"]),
+        (["<s>", "▁pump", "ing", "▁red", "▁"], ["pump", "red"]),
+    ],
+    ids=["wordpiece", "bytes", "sentencepiece"],
+)
+def test_whole_words_of_any_vocabulary(tokens: list[str], words: list[str]):
+    """Parts of words, special tokens, single letters and numbers are no words."""
+
+    class Vocabulary(list):
+        def convert_ids_to_tokens(self, ids: range) -> list[str]:
+            return [self[place] for place in ids]
+
+    assert whole_words(Vocabulary(tokens)) == words
 
 
 def test_silver_labels_follow_meaning():

@@ -1,0 +1,88 @@
+"""The stages of a recipe, one after the other, from a base encoder to a checkpoint."""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import polars as pl
+import torch
+from safetensors.torch import load_file, save_file
+
+from stsb_batch.models.checkpoint import WEIGHTS
+from stsb_batch.refresh.fine_tune import Step, fine_tune
+from stsb_batch.refresh.labels import Labels
+from stsb_batch.refresh.recipes import Recipe, Stage
+from stsb_batch.refresh.silver import silver_pairs
+from stsb_batch.refresh.teacher import taught
+
+HELD_OUT = 20  # one silver pair in so many tells the best epoch
+Pairs = tuple[pl.DataFrame, pl.DataFrame]  # to train on, to validate on
+
+
+def train(
+    base: Path,
+    labels: Labels,
+    recipe: Recipe,
+    output: Path,
+    *,
+    unlabelled: Iterable[str] = (),
+    progress: Callable[[Step], None] | None = None,
+) -> None:
+    """Run a recipe's stages from `base` and save a checkpoint in `output`.
+
+    `unlabelled` texts join those of the labels in the silver stages. After a kill the same call goes on: finished stages and
+    the last state of the one under way stand beside `output` until the end.
+    """
+    folders = []
+
+    def run(name: str, start: Path, pairs: Callable[[], Pairs], stage: Stage) -> Path:
+        folders.append(output.with_name(f"{output.name}.{name}"))
+        if not folders[-1].is_dir():
+            fine_tune(start, *pairs(), stage, folders[-1], name=name, progress=progress)
+        return folders[-1]
+
+    def gold_pairs() -> Pairs:
+        return labels.train, labels.val
+
+    texts = sorted({text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled))
+    count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
+    start = base
+    if recipe.silver:
+        start = run("silver", base, lambda: _silver(base, texts, count, recipe.silver.seed), recipe.silver)
+    if recipe.taught:
+        teacher = run("first", start, gold_pairs, recipe.gold)
+        start = run("taught", start, lambda: _taught(base, texts, count, recipe.taught.seed, teacher), recipe.taught)
+    gold = run("gold", start, gold_pairs, recipe.gold)
+    if recipe.kept_gold < 1:
+        gold = blend(start, gold, recipe.kept_gold, output.with_name(f"{output.name}.blended"))
+    gold.rename(output)
+    for folder in folders:
+        if folder != gold:
+            shutil.rmtree(folder)
+
+
+def _silver(base: Path, texts: list[str], count: int, seed: int) -> Pairs:
+    return _split(silver_pairs(base, texts, count - count // 2, words=count // 2, seed=seed))
+
+
+def _taught(base: Path, texts: list[str], count: int, seed: int, teacher: Path) -> Pairs:
+    """Other pairs of the same texts than those of the silver stage, labelled by the teacher."""
+    return _split(taught(silver_pairs(base, texts, count, seed=seed + 1), teacher))
+
+
+def _split(pairs: pl.DataFrame) -> Pairs:
+    held_out = max(2, pairs.height // HELD_OUT)
+    return pairs[held_out:], pairs[:held_out]
+
+
+def blend(first: Path, second: Path, share: float, output: Path) -> Path:
+    """Save a checkpoint whose weights lie at `share` of the way from those of `first` to those of `second`.
+
+    Between a model and its fine-tune the straight line keeps most of what was learned, and loses less of what was known
+    before (Wortsman et al. 2022).
+    """
+    before, after = (load_file(folder / WEIGHTS) for folder in (first, second))
+    shutil.copytree(second, output, dirs_exist_ok=True)
+    mixed = {name: torch.lerp(before[name], tensor, share) for name, tensor in after.items()}
+    save_file(mixed, output / WEIGHTS, metadata={"format": "pt"})
+    return output
