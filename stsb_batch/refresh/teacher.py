@@ -1,8 +1,7 @@
 """A fine-tuned model and the encoder it came from as one teacher: labels for pairs that nobody has labelled.
 
-Self-distillation (Furlanello et al. 2018): a second student of the same size learns from the first one's scores. The mean of
-both orders of a pair and the encoder's cosine err in other places than the single score does, so their mixture is better
-than the first student, and so is who learns from it.
+Self-distillation (Furlanello et al. 2018): a second student of the same size learns from the first one's scores. The encoder's
+cosine errs in other places than they do, so the mixture of both is better than the first student, and so is who learns from it.
 """
 
 from pathlib import Path
@@ -21,9 +20,8 @@ BATCH_PAIRS = 64
 
 
 def taught(pairs: pl.DataFrame, model: Path) -> pl.DataFrame:
-    """Mix silver labels with the scores of the fine-tuned model in a folder, either order of a pair meaned."""
-    left, right = pairs["left"].to_list(), pairs["right"].to_list()
-    scores = (_scores(model, left, right) + _scores(model, right, left)) / 2
+    """Mix silver labels with the scores of the fine-tuned model in a folder."""
+    scores = _scores(model, pairs["left"].to_list(), pairs["right"].to_list())
     label = (1 - COSINE) * scores + COSINE * pairs["label"].to_numpy()
     return pairs.with_columns(label=pl.Series(np.clip(label, 0.0, 5.0).astype(np.float32)))
 

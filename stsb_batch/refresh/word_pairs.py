@@ -16,7 +16,7 @@ NEAR = 0.6  # share of replaced words that a neighbour stands for
 
 def word_pairs(encoder: SentenceEncoder, count: int, rng: np.random.Generator) -> tuple[list[str], list[str]]:
     """Make `count` pairs of word lists; none where the vocabulary has too few words for neighbours."""
-    words = whole_words(encoder.tokenizer)
+    words = whole_words(encoder.tokenizer)[: LONGEST * count]  # no more than the pairs can show
     if len(words) <= NEIGHBOURS:
         return [], []
     neighbours = nearest(encoder.embed(words), NEIGHBOURS)

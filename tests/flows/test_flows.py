@@ -60,6 +60,15 @@ def test_refresh_flow_promotes_and_does_not_train_twice(harness, plain_engine, b
     assert any(artifact.key == "refresh-report" and "sts@1" in artifact.data for artifact in read("artifacts"))
 
 
+def test_own_pairs_reach_the_silver_stage(harness, bert: Path, tmp_path: Path):
+    """The form's field for own pairs is passed on: a recipe without a silver stage refuses it before it trains."""
+    make_pairs(200).write_parquet(tmp_path / "labels.parquet")
+    labels = str(tmp_path / "labels.parquet")
+    state = refresh_flow(labels, str(bert), unlabelled=labels, return_state=True)
+    assert state.is_failed()
+    assert "recipe with a silver stage" in state.message
+
+
 def test_labels_that_leak_are_refused_by_name(harness, plain_engine, champion, bert: Path, tmp_path: Path, settings):
     """Test pairs that are also in train end the refresh, and a night's, as refused by the gate; the night is scored."""
     pairs = make_pairs(100)

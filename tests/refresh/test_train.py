@@ -86,8 +86,8 @@ def test_taught_recipe_goes_through_gold_twice(bert: Path, tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_teacher_mixes_both_orders_and_the_cosine(bert: Path):
-    """A taught label is 0.7 x the mean score of both orders + 0.3 x the silver label."""
+def test_teacher_mixes_score_and_cosine(bert: Path):
+    """A taught label is 0.7 x the model's score + 0.3 x the silver label."""
     pairs = pl.DataFrame({"left": ["red pump", "a"], "right": ["blue valve", "b c"], "label": [1.0, 4.0]})
     model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=1).eval()
     tokenizer = AutoTokenizer.from_pretrained(bert)
