@@ -1,7 +1,8 @@
 """A fine-tuned model and the encoder it came from as one teacher: labels for pairs that nobody has labelled.
 
-Self-distillation (Furlanello et al. 2018): a second student of the same size learns from the first one's scores. The encoder's
-cosine errs in other places than they do, so the mixture of both is better than the first student, and so is who learns from it.
+Self-distillation (Furlanello et al. 2018): a second student of the same size learns from the first one's scores. The
+encoder's cosine errs in other places than they do, so the mixture of both is better than the first student, and so is who
+learns from it.
 """
 
 from pathlib import Path
