@@ -51,7 +51,7 @@ RECIPES = {
             gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True),
             silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True, swapped=True),
             silver_factor=8.0,
-            kept_gold=0.6,
+            kept_gold=0.5,
         ),
         # For a few thousand labels and half an hour.
         Recipe(
