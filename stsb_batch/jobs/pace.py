@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from stsb_batch.report.people import duration
+
 
 @dataclass
 class Pace:
@@ -46,19 +48,11 @@ class Pace:
     def line(self) -> str:
         """Say how far the run is, how fast, and whether it will be done in time."""
         end = self.end()
-        text = f"{self.done:,} of {self.rows:,} rows, {self.speed():,.0f} rows/s, {duration(end - self.now())} left"
+        left = duration((end - self.now()).total_seconds())
+        text = f"{self.done:,} of {self.rows:,} rows, {self.speed():,.0f} rows/s, {left} left"
         if self.done_by is None:
             return text
         end, due = end.astimezone(self.done_by.tzinfo), self.done_by
-        gap = duration(abs(end - due))
+        gap = duration(abs(end - due).total_seconds())
         verdict = f"{gap} AFTER {due:%H:%M}: it will be late" if end > due else f"{gap} before {due:%H:%M}"
         return f"{text}, done about {end:%H:%M}, {verdict}"
-
-
-def duration(span: dt.timedelta) -> str:
-    """Write a span of time for people: seconds, minutes, or hours and minutes."""
-    seconds = round(span.total_seconds())
-    if seconds < 120:
-        return f"{seconds} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -9,7 +9,7 @@ import polars as pl
 
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import DriftFigure
-from stsb_batch.report.people import METRIC_TITLES, drift_name
+from stsb_batch.report.people import METRIC_TITLES, drift_name, duration
 from stsb_batch.report.table import drift_of, figure, metrics_of, parts
 
 NIGHTS = 14  # in the chart of the nights
@@ -90,7 +90,7 @@ def headline(night: Night, lines: list[Line]) -> str:
         verdict = f"No check failed, {len(warned)} of {len(judged)} WARN: {', '.join(warned)}."
     seconds = figure(report, "wall_seconds") or 0
     missing = f", {rows - scored:,.0f} without a score" if rows > scored else ""
-    return f"{night.title}: {rows:,.0f} rows by {report['model'][0]} in {_duration(seconds)}{missing}. {verdict}"
+    return f"{night.title}: {rows:,.0f} rows by {report['model'][0]} in {duration(seconds)}{missing}. {verdict}"
 
 
 def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> list[Line]:
@@ -199,7 +199,3 @@ def _nights(nights: list[Night], limits: Limits) -> str:
         points.append(Point(night.title[5:], *values))
     title = "Pearson against the labels, with 95 % interval" if labelled else "median score, with p05 to p95"
     return markdown_image(title, nights_chart(title, points, limit=limits.pearson if labelled else None))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"

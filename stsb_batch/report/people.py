@@ -23,6 +23,15 @@ DRIFT_NAMES = {
 RATE_NAMES = {"NULL_INPUT": "rise of null texts", "EMPTY_INPUT": "rise of empty texts", "OK_TRUNCATED": "rise of cut texts"}
 
 
+def duration(seconds: float) -> str:
+    """Write a span of time: seconds, minutes, or hours and minutes."""
+    seconds = round(seconds)
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
 def drift_name(found: DriftFigure) -> str:
     """Name a comparison with the last night for people."""
     return RATE_NAMES[found.part] if found.metric == "drift_rate" else DRIFT_NAMES[found.metric]

@@ -4,7 +4,8 @@ import datetime as dt
 
 import pytest
 
-from stsb_batch.jobs.pace import Pace, duration
+from stsb_batch.jobs.pace import Pace
+from stsb_batch.report.people import duration
 
 NOON = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
 
@@ -49,4 +50,4 @@ def test_nothing_is_late_before_the_first_row():
 @pytest.mark.parametrize(("seconds", "text"), [(90, "90 s"), (600, "10 min"), (7_500, "2 h 05 min")])
 def test_spans_read_well(seconds: int, text: str):
     """Seconds, minutes, or hours and minutes."""
-    assert duration(dt.timedelta(seconds=seconds)) == text
+    assert duration(seconds) == text
