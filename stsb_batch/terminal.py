@@ -47,7 +47,7 @@ def row_progress() -> Iterator[tuple[Callable[[int], None], Callable[[int, int],
 
 @contextmanager
 def step_progress() -> Iterator[Callable]:
-    """Give a callback for training steps (`refresh.train.Step`); shows steps, loss and the time left."""
+    """Give a callback for training steps (`refresh.fine_tune.Step`); shows steps, loss and the time left."""
     state = {"said": time.monotonic()}
     with _bar(TextColumn("{task.fields[figures]}")) as bar:
         tasks: dict[str, int] = {}
@@ -55,11 +55,11 @@ def step_progress() -> Iterator[Callable]:
         def advance(step) -> None:
             figures = ", ".join(f"{name} {value:.3f}" for name, value in step.figures.items())
             if step.stage not in tasks:
-                tasks[step.stage] = bar.add_task(f"training, {step.stage} labels", total=step.total, figures="")
+                tasks[step.stage] = bar.add_task(f"training, stage {step.stage}", total=step.total, figures="")
             bar.update(tasks[step.stage], completed=step.done, figures=figures)
             if not err.is_terminal and (time.monotonic() - state["said"] >= LINE_SECONDS or step.done == step.total):
                 state["said"] = time.monotonic()
-                err.print(f"training, {step.stage} labels: step {step.done} of {step.total}, {figures}", soft_wrap=True)
+                err.print(f"training, stage {step.stage}: step {step.done} of {step.total}, {figures}", soft_wrap=True)
 
         yield advance
 

@@ -1,5 +1,6 @@
 """The stages of a recipe, one after the other, from a base encoder to a checkpoint."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
 from stsb_batch.refresh.teacher import taught
 
+log = logging.getLogger(__name__)
 HELD_OUT = 20  # one silver pair in so many tells the best epoch
 Pairs = tuple[pl.DataFrame, pl.DataFrame]  # to train on, to validate on
 
@@ -38,6 +40,7 @@ def train(
     def run(name: str, start: Path, pairs: Callable[[], Pairs], stage: Stage) -> Path:
         folders.append(output.with_name(f"{output.name}.{name}"))
         if not folders[-1].is_dir():
+            log.info("stage %s begins with its pairs", name)
             fine_tune(start, *pairs(), stage, folders[-1], name=name, progress=progress)
         return folders[-1]
 
@@ -50,7 +53,7 @@ def train(
     if recipe.silver:
         start = run("silver", base, lambda: _silver(base, texts, count, recipe.silver.seed), recipe.silver)
     if recipe.taught:
-        teacher = run("first", start, gold_pairs, recipe.gold)
+        teacher = run("teacher", start, gold_pairs, recipe.gold)
         start = run("taught", start, lambda: _taught(base, texts, count, recipe.taught.seed, teacher), recipe.taught)
     gold = run("gold", start, gold_pairs, recipe.gold)
     if recipe.kept_gold < 1:

@@ -79,7 +79,7 @@ def test_taught_recipe_goes_through_gold_twice(bert: Path, tmp_path: Path):
 
     with pytest.raises(KeyboardInterrupt):
         train(bert, labels(), recipe, tmp_path / "out", progress=killed)
-    assert list(dict.fromkeys(stages)) == ["silver", "first", "taught", "gold"]
+    assert list(dict.fromkeys(stages)) == ["silver", "teacher", "taught", "gold"]
     again = []
     train(bert, labels(), recipe, tmp_path / "out", progress=lambda step: again.append(step.stage))
     assert set(again) == {"gold"}
