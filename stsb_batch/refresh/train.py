@@ -48,13 +48,15 @@ def train(
         return labels.train, labels.val
 
     texts = sorted({text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled))
-    count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
+    count = int(recipe.silver_factor * len(texts))
     start = base
     if recipe.silver:
-        start = run("silver", base, lambda: _silver(base, texts, count, recipe.silver.seed), recipe.silver)
+        start = run("silver", base, lambda: _silver(base, texts, min(count, recipe.silver_limit), recipe), recipe.silver)
     if recipe.taught:
         teacher = run("teacher", start, gold_pairs, recipe.gold)
-        start = run("taught", start, lambda: _taught(base, texts, count, recipe.taught.seed, teacher), recipe.taught)
+        start = run(
+            "taught", start, lambda: _taught(base, texts, min(count, recipe.taught_limit), recipe, teacher), recipe.taught
+        )
     gold = run("gold", start, gold_pairs, recipe.gold)
     if recipe.kept_gold < 1:
         gold = blend(start, gold, recipe.kept_gold, output.with_name(f"{output.name}.blended"))
@@ -64,13 +66,14 @@ def train(
             shutil.rmtree(folder)
 
 
-def _silver(base: Path, texts: list[str], count: int, seed: int) -> Pairs:
-    return _split(silver_pairs(base, texts, count - count // 2, words=count // 2, seed=seed))
+def _silver(base: Path, texts: list[str], count: int, recipe: Recipe) -> Pairs:
+    words = int(recipe.words * count)
+    return _split(silver_pairs(base, texts, count - words, words=words, seed=recipe.silver.seed))
 
 
-def _taught(base: Path, texts: list[str], count: int, seed: int, teacher: Path) -> Pairs:
+def _taught(base: Path, texts: list[str], count: int, recipe: Recipe, teacher: Path) -> Pairs:
     """Other pairs of the same texts than those of the silver stage, labelled by the teacher."""
-    return _split(taught(silver_pairs(base, texts, count, seed=seed + 1), teacher))
+    return _split(taught(silver_pairs(base, texts, count, seed=recipe.taught.seed + 1), teacher))
 
 
 def _split(pairs: pl.DataFrame) -> Pairs:
