@@ -27,9 +27,7 @@ class Recipe:
     """A gold stage on the labels, perhaps after a silver one on pairs that the sentence encoder labels.
 
     There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; `words` is the share of pairs of
-    word lists among them. With `taught` the gold stage comes twice: the first one's model labels pairs as a teacher, as many
-    again, at most `taught_limit`, and the student that has learned those goes through the gold stage too. `kept_gold` is the
-    share of the gold stage's change of the weights that is kept.
+    word lists among them. `kept_gold` is the share of the gold stage's change of the weights that is kept.
     """
 
     name: str
@@ -38,8 +36,6 @@ class Recipe:
     silver_factor: float = 0.0
     silver_limit: int = 40_000
     words: float = 0.0
-    taught: Stage | None = None
-    taught_limit: int = 24_000
     kept_gold: float = 1.0
 
 
@@ -57,13 +53,12 @@ RECIPES = {
             words=0.5,
             kept_gold=0.5,
         ),
-        # For a few thousand labels and half an hour.
+        # For a few thousand labels: twice as much of the silver stage, on texts alone, and all of what the labels teach.
         Recipe(
             "best",
             gold=Stage(epochs=3, length_grouped=True, swapped=True),
             silver=Stage(epochs=2, learning_rate=1e-4, length_grouped=True, swapped=True),
             silver_factor=8.0,
-            taught=Stage(epochs=1, learning_rate=1e-4, length_grouped=True, swapped=True),
         ),
     )
 }

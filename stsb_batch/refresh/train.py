@@ -14,7 +14,6 @@ from stsb_batch.refresh.fine_tune import Step, fine_tune
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
-from stsb_batch.refresh.teacher import taught
 
 log = logging.getLogger(__name__)
 HELD_OUT = 20  # one silver pair in so many tells the best epoch
@@ -44,20 +43,11 @@ def train(
             fine_tune(start, *pairs(), stage, folders[-1], name=name, progress=progress)
         return folders[-1]
 
-    def gold_pairs() -> Pairs:
-        return labels.train, labels.val
-
-    texts = sorted({text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled))
-    count = int(recipe.silver_factor * len(texts))
     start = base
     if recipe.silver:
-        start = run("silver", base, lambda: _silver(base, texts, min(count, recipe.silver_limit), recipe), recipe.silver)
-    if recipe.taught:
-        teacher = run("teacher", start, gold_pairs, recipe.gold)
-        start = run(
-            "taught", start, lambda: _taught(base, texts, min(count, recipe.taught_limit), recipe, teacher), recipe.taught
-        )
-    gold = run("gold", start, gold_pairs, recipe.gold)
+        texts = {text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled)
+        start = run("silver", base, lambda: _silver(base, sorted(texts), recipe), recipe.silver)
+    gold = run("gold", start, lambda: (labels.train, labels.val), recipe.gold)
     if recipe.kept_gold < 1:
         gold = blend(start, gold, recipe.kept_gold, output.with_name(f"{output.name}.blended"))
     gold.rename(output)
@@ -66,18 +56,11 @@ def train(
             shutil.rmtree(folder)
 
 
-def _silver(base: Path, texts: list[str], count: int, recipe: Recipe) -> Pairs:
+def _silver(base: Path, texts: list[str], recipe: Recipe) -> Pairs:
+    count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
     words = int(recipe.words * count)
-    return _split(silver_pairs(base, texts, count - words, words=words, seed=recipe.silver.seed))
-
-
-def _taught(base: Path, texts: list[str], count: int, recipe: Recipe, teacher: Path) -> Pairs:
-    """Other pairs of the same texts than those of the silver stage, labelled by the teacher."""
-    return _split(taught(silver_pairs(base, texts, count, seed=recipe.taught.seed + 1), teacher))
-
-
-def _split(pairs: pl.DataFrame) -> Pairs:
-    held_out = max(2, pairs.height // HELD_OUT)
+    pairs = silver_pairs(base, texts, count - words, words=words, seed=recipe.silver.seed)
+    held_out = max(2, count // HELD_OUT)
     return pairs[held_out:], pairs[:held_out]
 
 

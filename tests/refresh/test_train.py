@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -15,7 +14,6 @@ from stsb_batch.refresh.fine_tune import Collator, Step, fine_tune
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
 from stsb_batch.refresh.silver import silver_pairs
-from stsb_batch.refresh.teacher import taught
 from stsb_batch.refresh.train import train
 from stsb_batch.refresh.word_pairs import whole_words, word_pairs
 from tests.conftest import make_pairs
@@ -65,39 +63,6 @@ def test_silver_stage_runs_before_gold(bert: Path, tmp_path: Path):
     )
     assert list(dict.fromkeys(stages)) == ["silver", "gold"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_taught_recipe_goes_through_gold_twice(bert: Path, tmp_path: Path):
-    """Silver, gold for the teacher, the taught stage, gold for the student; a killed run repeats none that is finished."""
-    stage, stages = Stage(epochs=1, batch_size=16, warmup_steps=0, swapped=True), []
-    recipe = Recipe("t", gold=stage, silver=stage, silver_factor=1.0, taught=stage)
-
-    def killed(step: Step) -> None:
-        stages.append(step.stage)
-        if step.stage == "gold":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(bert, labels(), recipe, tmp_path / "out", progress=killed)
-    assert list(dict.fromkeys(stages)) == ["silver", "teacher", "taught", "gold"]
-    again = []
-    train(bert, labels(), recipe, tmp_path / "out", progress=lambda step: again.append(step.stage))
-    assert set(again) == {"gold"}
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_teacher_mixes_score_and_cosine(bert: Path):
-    """A taught label is 0.7 x the model's score + 0.3 x the silver label."""
-    pairs = pl.DataFrame({"left": ["red pump", "a"], "right": ["blue valve", "b c"], "label": [1.0, 4.0]})
-    model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=1).eval()
-    tokenizer = AutoTokenizer.from_pretrained(bert)
-    expected = []
-    with torch.inference_mode():
-        for left, right, label in pairs.rows():
-            score = model(**tokenizer(left, right, return_tensors="pt")).logits.item()
-            expected.append(min(max(0.7 * score + 0.3 * label, 0), 5))
-    assert any(0 < label < 5 for label in expected)
-    assert taught(pairs, bert)["label"].to_list() == pytest.approx(expected, abs=1e-4)
 
 
 def test_part_of_the_gold_stage_is_kept(bert: Path, tmp_path: Path):
