@@ -25,12 +25,11 @@ def silver_pairs(base: Path, texts: list[str], count: int, *, words: int = 0, se
     encoder, rng = SentenceEncoder(base), np.random.default_rng(seed)
     embeddings = encoder.embed(texts)
     first, second = _mine(embeddings, count, rng)
-    cosine = np.einsum("ij,ij->i", embeddings[first], embeddings[second])
-    pairs = _labelled([texts[row] for row in first], [texts[row] for row in second], cosine)
-    left, right = word_pairs(encoder, words, rng) if words else ([], [])
+    left, right = [texts[row] for row in first], [texts[row] for row in second]
+    pairs = _labelled(left, right, embeddings[first], embeddings[second])
+    left, right = word_pairs(encoder, words, rng)
     if left:
-        cosine = np.einsum("ij,ij->i", encoder.embed(left), encoder.embed(right))
-        pairs = pl.concat([pairs, _labelled(left, right, cosine)])
+        pairs = pl.concat([pairs, _labelled(left, right, encoder.embed(left), encoder.embed(right))])
     return pairs.sample(fraction=1.0, shuffle=True, seed=seed)
 
 
@@ -45,5 +44,7 @@ def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple
     return left, right
 
 
-def _labelled(left: list[str], right: list[str], cosine: np.ndarray) -> pl.DataFrame:
+def _labelled(left: list[str], right: list[str], of_left: np.ndarray, of_right: np.ndarray) -> pl.DataFrame:
+    """Label pairs from the unit-length embeddings of their texts, (pairs, hidden) both."""
+    cosine = np.einsum("ij,ij->i", of_left, of_right)
     return pl.DataFrame({"left": left, "right": right, "label": np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)})

@@ -31,21 +31,27 @@ def is_chunk_exact(backend: Tokenizer) -> bool:
     """Say whether a tokeniser is of the class for which chunks are exact: WordPiece as BERT has it."""
     parts = json.loads(backend.to_str())
     kinds = [(parts[name] or {}).get("type") for name in ("model", "normalizer", "pre_tokenizer")]
-    added = [token for token in parts["added_tokens"] if not token["special"]]
+    added = _added_words(parts)
     return kinds == ["WordPiece", "BertNormalizer", "BertPreTokenizer"] and not any(
         " " in token["content"] or token["lstrip"] or token["rstrip"] or token["single_word"] for token in added
     )
+
+
+def _added_words(parts: dict) -> list[dict]:
+    """Return the tokens that were added to the vocabulary and are not special: looked for before words are split."""
+    return [token for token in parts["added_tokens"] if not token["special"]]
 
 
 class ChunkEncoder:
     """Encode texts by their chunks. The cache lives as long as the encoder and is bounded."""
 
     def __init__(self, backend: Tokenizer) -> None:
-        self._backend = Tokenizer.from_str(backend.to_str())
+        serialised = backend.to_str()
+        self._backend = Tokenizer.from_str(serialised)
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self._whole_words = _WholeWords(self._backend)
+        self._whole_words = _WholeWords(json.loads(serialised))
         self._forget()
 
     def _forget(self) -> None:
@@ -93,14 +99,13 @@ class ChunkEncoder:
 class _WholeWords:
     """Ids of printable ASCII chunks whose words stand in the vocabulary: WordPiece takes a whole word first.
 
-    Where tokens were added to the vocabulary nothing is taken, because those are looked for before words are split.
+    Where words were added to the vocabulary nothing is taken.
     """
 
-    def __init__(self, backend: Tokenizer) -> None:
-        parts = json.loads(backend.to_str())
+    def __init__(self, parts: dict) -> None:
+        vocabulary = {} if _added_words(parts) else parts["model"]["vocab"]
         longest = parts["model"]["max_input_chars_per_word"]
-        added = any(not token["special"] for token in parts["added_tokens"])
-        words = {} if added else {w: i for w, i in parts["model"]["vocab"].items() if w.isascii() and len(w) <= longest}
+        words = {word: number for word, number in vocabulary.items() if word.isascii() and len(word) <= longest}
         self._words = pa.array(words, pa.large_string())
         self._word_ids = np.array(list(words.values()), np.int32)
         self._lower = parts["normalizer"]["lowercase"]

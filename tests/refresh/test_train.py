@@ -36,9 +36,12 @@ def test_reference_recipe_is_the_reference():
 @pytest.mark.parametrize("base", ["bert", "distilbert"])
 def test_checkpoint_is_standard_and_training_is_repeatable(base: str, request: pytest.FixtureRequest, tmp_path: Path):
     """Two runs give the same standard checkpoint, which plain transformers loads with one output; the loss is finite."""
-    folder, recipe, steps = request.getfixturevalue(base), Recipe("t", gold=Stage(epochs=2, warmup_steps=2)), []
+    folder, recipe, runs = request.getfixturevalue(base), Recipe("t", gold=Stage(epochs=2, warmup_steps=2)), []
     for name in ("a", "b"):
+        steps = []
         train(folder, labels(), recipe, tmp_path / name, progress=steps.append)
+        runs.append([step.figures for step in steps])
+    assert runs[0] == runs[1]
     assert np.isfinite(steps[-1].figures["val_mse"])
     assert steps[-1].done == steps[-1].total == 6
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "a").eval()
