@@ -58,7 +58,7 @@ def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
                 "no score": sketch.rows - sketch.scored,
                 "median": round(float(sketch.score_quantiles([0.5])[0]), 2) if sketch.scored else "-",
                 "rows/s": round(sketch.rows / sketch.seconds) if sketch.seconds else "-",
-                "seconds": round(sketch.seconds, 1),
+                "seconds": round(sketch.seconds, 3),
                 "MiB": round(result["bytes"] / (1 << 20), 2),
             }
         )

@@ -40,6 +40,8 @@ def test_serve_schedules_runs_refuses_a_second_and_stops_cleanly(served, tmp_pat
     assert second.returncode == 75
     assert "in use by process" in second.stderr
     api.post(f"/deployments/{api.get('/deployments/name/nightly/nightly')['id']}/pause_deployment")
+    busy = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}  # a scheduled night holds the only place
+    wait_until(lambda: not api.post("/flow_runs/filter", flow_runs=busy), seconds=90, what="the scheduled night ends")
     run = api.start("nightly", night=NIGHT)
     api.wait(run, "Completed", seconds=120)
     assert (tmp_path / f"out/{NIGHT}/_SUCCESS").exists()
