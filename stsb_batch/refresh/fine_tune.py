@@ -20,7 +20,7 @@ from transformers import (
     set_seed,
 )
 
-from stsb_batch.device import has_amx, torch_device
+from stsb_batch.device import has_fast_bf16, torch_device
 from stsb_batch.errors import BadDataError, ModelIntegrityError
 from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers, save_checkpoint
 from stsb_batch.refresh.recipes import Stage
@@ -99,9 +99,9 @@ def fine_tune(
 
 
 def training_precision() -> str:
-    """Return fp16 on CUDA, bf16 on a CPU with AMX, else fp32."""
+    """Return fp16 on CUDA, bf16 on a CPU that is fast in it, else fp32."""
     device = torch_device()
-    return "fp16" if device == "cuda" else "bf16" if device == "cpu" and has_amx() else "fp32"
+    return "fp16" if device == "cuda" else "bf16" if device == "cpu" and has_fast_bf16() else "fp32"
 
 
 def _last_state(work: Path) -> str | None:

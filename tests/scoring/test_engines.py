@@ -16,6 +16,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from stsb_batch.device import has_fast_bf16
 from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.base import find_base_model
@@ -264,6 +265,25 @@ def test_choices_that_cannot_work_are_refused():
     with pytest.raises(UnavailableError, match="--engine openvino"):
         choose_engine("torch", "int8")
     assert choose_engine("torch", "bf16").precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("facts", "fast"),
+    [
+        ("vendor_id : GenuineIntel\nflags : avx512_bf16 amx_bf16 amx_tile", True),
+        ("vendor_id : GenuineIntel\nflags : avx512f avx512_bf16", False),
+        ("vendor_id : AuthenticAMD\nflags : avx512f avx512_bf16", True),
+        ("vendor_id : AuthenticAMD\nflags : avx2", False),
+        (None, False),
+    ],
+)
+def test_bf16_where_the_processor_is_fast_in_it(facts: str | None, fast: bool, tmp_path: Path, monkeypatch):
+    """AMX on Intel, AVX512-BF16 on AMD; where the system says nothing of its processor, fp32."""
+    if facts:
+        (tmp_path / "cpuinfo").write_text(facts)
+    assert has_fast_bf16(tmp_path / "cpuinfo") is fast
+    monkeypatch.setattr("stsb_batch.scoring.engines.has_fast_bf16", lambda: fast)
+    assert choose_engine("openvino").precision == ("bf16" if fast else "fp32")
 
 
 def test_openvino_tells_nobody_of_its_use():
