@@ -16,6 +16,7 @@ from stsb_batch.scoring.tokens import TokenizedPairs
 
 log = logging.getLogger(__name__)
 
+EVEN_ROWS = 8  # rows of a batch that is filled up come in multiples of this
 FLOOR = 64  # tokens below which the budget is not halved any more
 NO_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "failed to allocate")
 DEVICE_LOST = ("cuda error", "device-side assert", "cublas_status_execution_failed", "unspecified launch failure")
@@ -26,15 +27,17 @@ class TokenBudget:
     """The tokens a batch may have. It shrinks when the device runs out of memory, and stays so for the process.
 
     With `fixed_shapes` a batch that is not full is filled up with copies of its pairs. All batches of a length then run
-    the same kernels, so that a score does not depend on how many pairs happened to share its batch.
+    the same kernels, so that a score does not depend on how many pairs happened to share its batch; nor on its place in it,
+    because no kernel is left with a few rows over (MKL on AMD takes those in another way).
     """
 
     tokens: int
     fixed_shapes: bool = False
 
-    def rows(self, length: int) -> int:
-        """Return the pairs of `length` tokens that a full batch holds."""
-        return max(1, self.tokens // length)
+    def filled(self, length: int) -> int:
+        """Return the rows to which a batch of pairs of `length` tokens is filled up: one, or a multiple of `EVEN_ROWS`."""
+        rows = self.tokens // length if self.fixed_shapes else 0
+        return -(-rows // EVEN_ROWS) * EVEN_ROWS if rows > 1 else 1
 
     def shrink(self, failed: int) -> None:
         """Remember that a batch of `failed` tokens was too much."""
@@ -117,7 +120,7 @@ class _Run:
 
     def _gather(self, places: np.ndarray) -> Batch:
         length = int(self._lengths[places[0]])
-        size = max(len(places), self._budget.rows(length) if self._budget.fixed_shapes else 0)
+        size = max(len(places), self._budget.filled(length))
         self.result.tokens += size * length
         self.result.filling += (size - len(places)) * length
         return gather_batch(self._tokens, self._rows[np.resize(places, size)])
