@@ -116,7 +116,13 @@ class Api:
         return httpx.get(f"{self.address}{path}", timeout=30).raise_for_status().json()
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.address}{path}", json=body, timeout=30).raise_for_status()
+        """A server whose SQLite is locked answers 503 and wants to be asked again, as Prefect's own client does."""
+        for pause in (1, 2, 4, 0):
+            answer = httpx.post(f"{self.address}{path}", json=body, timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(pause)
+        answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def start(self, deployment: str, **parameters: Any) -> str:
