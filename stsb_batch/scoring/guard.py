@@ -28,7 +28,8 @@ class TokenBudget:
 
     With `fixed_shapes` a batch that is not full is filled up with copies of its pairs. All batches of a length then run
     the same kernels, so that a score does not depend on how many pairs happened to share its batch; nor on its place in it,
-    because no kernel is left with a few rows over (MKL on AMD takes those in another way).
+    because no kernel is left with a few rows over (MKL on AMD takes those in another way). For that a batch may be up to
+    seven rows above its tokens.
     """
 
     tokens: int

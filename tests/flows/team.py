@@ -116,7 +116,7 @@ class Api:
         return httpx.get(f"{self.address}{path}", timeout=30).raise_for_status().json()
 
     def post(self, path: str, **body: Any) -> Any:
-        """A server whose SQLite is locked answers 503 and wants to be asked again, as Prefect's own client does."""
+        """Prefect answers 503 to what may be asked again, its database being busy for one; its own client asks again too."""
         for pause in (1, 2, 4, 0):
             answer = httpx.post(f"{self.address}{path}", json=body, timeout=30)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
