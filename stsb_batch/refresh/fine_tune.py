@@ -52,10 +52,10 @@ def fine_tune(
     max_length: int = 512,
     progress: Callable[[Step], None] | None = None,
 ) -> float:
-    """Train `base` on labelled pairs and save the best epoch (by validation loss) as a checkpoint in `output`.
+    """Train `base` on labelled pairs and save the stage's last or best epoch as a checkpoint in `output`.
 
     Frames have `left`, `right` and `label`; `precision` is fp32, bf16 or fp16, by default what suits the device. Returns
-    the validation loss (MSE) of the epoch that was kept. After a kill the same call goes on from the last state in
+    the lowest validation loss (MSE) of an epoch. After a kill the same call goes on from the last state in
     `<output>.training`, at most `SAVE_STEPS` steps back. Raises `ModelIntegrityError` for a base model that cannot be
     loaded and `BadDataError` when training ends in NaN.
     """
@@ -81,9 +81,10 @@ def fine_tune(
     trainer = Trainer(
         model=model,
         args=_arguments(stage, work, precision or training_precision()),
-        train_dataset=_encode(train_pairs, tokenizer, max_length, swapped=stage.swapped),
+        train_dataset=_encode(train_pairs, tokenizer, max_length, swapped=stage.swapped or stage.symmetry > 0),
         eval_dataset=_encode(val_pairs, tokenizer, max_length),
-        data_collator=Collator(tokenizer),
+        data_collator=Collator(tokenizer, both=stage.symmetry > 0),
+        compute_loss_func=symmetric_loss(stage.symmetry) if stage.symmetry > 0 else None,
         callbacks=[_Progress(name, progress)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -127,7 +128,7 @@ def _arguments(stage: Stage, work: Path, precision: str) -> TrainingArguments:
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
-        load_best_model_at_end=True,
+        load_best_model_at_end=stage.best_epoch,
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         logging_steps=10,
@@ -149,19 +150,43 @@ def _encode(frame: pl.DataFrame, tokenizer, max_length: int, *, swapped: bool = 
 
 
 class Collator:
-    """Pad pairs to a batch; of pairs that come both ways round take either, by torch's own random numbers."""
+    """Pad pairs to a batch; of pairs that come both ways round take either, by torch's own random numbers, or `both`.
 
-    def __init__(self, tokenizer) -> None:
+    With `both` a batch has all pairs one way round and then, in the same order, the other.
+    """
+
+    def __init__(self, tokenizer, *, both: bool = False) -> None:
         self._pad = DataCollatorWithPadding(tokenizer)
+        self._both = both
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         names = [name for name in rows[0] if not name.startswith(SWAPPED)]
-        turned = torch.rand(len(rows)).lt(0.5).tolist() if len(names) < len(rows[0]) else [False] * len(rows)
-        chosen = [
-            {name: row[SWAPPED + name if turn and name != "label" else name] for name in names}
-            for row, turn in zip(rows, turned, strict=True)
-        ]
-        return self._pad(chosen)
+        given = [{name: row[name] for name in names} for row in rows]
+        if len(names) == len(rows[0]):
+            return self._pad(given)
+        turned = [{name: row[name if name == "label" else SWAPPED + name] for name in names} for row in rows]
+        if self._both:
+            return self._pad(given + turned)
+        turns = torch.rand(len(rows)).lt(0.5).tolist()
+        return self._pad([second if turn else first for first, second, turn in zip(given, turned, turns, strict=True)])
+
+
+def symmetric_loss(weight: float) -> Callable[..., torch.Tensor]:
+    """Return the Trainer's loss of batches with `both` ways round: MSE plus `weight` times the mean squared difference of
+    a pair's two scores.
+
+    The two also differ in what dropout leaves out, so this asks for what R-Drop asks (Liang et al. 2021), across the order.
+    """
+
+    def loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
+        scores = outputs.logits.squeeze(-1).float()
+        error = torch.nn.functional.mse_loss(scores, labels)
+        if not scores.requires_grad:  # pairs that validate come one way round
+            return error
+        first, second = scores.chunk(2)
+        return error + weight * torch.nn.functional.mse_loss(first, second)
+
+    return loss
 
 
 class _Progress(TrainerCallback):

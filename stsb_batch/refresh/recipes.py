@@ -9,7 +9,9 @@ from stsb_batch.errors import UsageError
 class Stage:
     """Hyper-parameters of one fine-tune: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label.
 
-    With `swapped` a pair's two texts change sides at random, each time it is met.
+    With `swapped` a pair's two texts change sides at random, each time it is met. With `symmetry` above 0 it is met both
+    ways at once, and the squared difference of the two scores joins the loss with this weight. What is kept is the last
+    epoch or, with `best_epoch`, that of the lowest validation loss.
     """
 
     epochs: int
@@ -19,6 +21,8 @@ class Stage:
     weight_decay: float = 0.01
     length_grouped: bool = False
     swapped: bool = False
+    symmetry: float = 0.0
+    best_epoch: bool = False
     seed: int = 42
 
 
@@ -26,8 +30,8 @@ class Stage:
 class Recipe:
     """A gold stage on the labels, perhaps after a silver one on pairs that the sentence encoder labels.
 
-    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; `words` is the share of pairs of
-    word lists among them. `kept_gold` is the share of the gold stage's change of the weights that is kept.
+    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; `reworded` is the share of
+    them with other words in. `kept_gold` is the share of the gold stage's change of the weights that is kept.
     """
 
     name: str
@@ -35,14 +39,14 @@ class Recipe:
     silver: Stage | None = None
     silver_factor: float = 0.0
     silver_limit: int = 40_000
-    words: float = 0.0
+    reworded: float = 0.0
     kept_gold: float = 1.0
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("reference", gold=Stage(epochs=3)),
+        Recipe("reference", gold=Stage(epochs=3, best_epoch=True)),
         # For few labels on a sentence encoder: on a thousand pairs the reference would end inside its warm-up, and a model
         # that has moved all the way to such labels knows less of other texts.
         Recipe(
@@ -50,15 +54,16 @@ RECIPES = {
             gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True),
             silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True, swapped=True),
             silver_factor=8.0,
-            words=0.5,
+            reworded=0.5,
             kept_gold=0.5,
         ),
         # For a few thousand labels: twice as much of the silver stage, on texts alone, and nearly all that the labels teach.
         Recipe(
             "best",
-            gold=Stage(epochs=3, length_grouped=True, swapped=True),
+            gold=Stage(epochs=3, length_grouped=True, symmetry=1.0),
             silver=Stage(epochs=2, learning_rate=1e-4, length_grouped=True, swapped=True),
             silver_factor=8.0,
+            reworded=0.5,
             kept_gold=0.9,
         ),
     )

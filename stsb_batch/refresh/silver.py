@@ -1,8 +1,8 @@
 """Silver labels: what the sentence encoder itself thinks of pairs nobody has labelled.
 
 The cross-encoder first learns to imitate the encoder it starts from (the cosine of mean-pooled embeddings), on pairs mined
-from labelled and unlabelled texts and on word lists, and only then sees the gold labels. The idea is augmented SBERT turned
-round (Thakur et al. 2021).
+from labelled and unlabelled texts, as they are and with other words in them, and only then sees the gold labels. The idea
+is augmented SBERT turned round (Thakur et al. 2021).
 """
 
 from pathlib import Path
@@ -11,26 +11,32 @@ import numpy as np
 import polars as pl
 
 from stsb_batch.refresh.encoder import SentenceEncoder, nearest
-from stsb_batch.refresh.word_pairs import word_pairs
+from stsb_batch.refresh.rewording import reword, whole_words
 
 NEIGHBOURS = 12  # a mined pair joins a text with one of its nearest neighbours
 MINED = 0.7  # share of mined pairs among those of texts; the others are drawn at random
 
 
-def silver_pairs(base: Path, texts: list[str], count: int, *, words: int = 0, seed: int = 42) -> pl.DataFrame:
-    """Make `count` pairs of distinct `texts` and `words` pairs of word lists, in any order, labelled 5 x cosine, at least 0.
+def silver_pairs(base: Path, texts: list[str], count: int, *, reworded: float = 0.0, seed: int = 42) -> pl.DataFrame:
+    """Make `count` pairs of distinct `texts`, in any order, labelled 5 x cosine, at least 0.
 
-    Columns left, right, label.
+    A share of `reworded` has other words in it. Columns left, right, label.
     """
     encoder, rng = SentenceEncoder(base), np.random.default_rng(seed)
     embeddings = encoder.embed(texts)
     first, second = _mine(embeddings, count, rng)
-    left, right = [texts[row] for row in first], [texts[row] for row in second]
-    pairs = _labelled(left, right, embeddings[first], embeddings[second])
-    left, right = word_pairs(encoder, words, rng)
-    if left:
-        pairs = pl.concat([pairs, _labelled(left, right, encoder.embed(left), encoder.embed(right))])
-    return pairs.sample(fraction=1.0, shuffle=True, seed=seed)
+    pairs = [(texts[left], texts[right]) for left, right in zip(first, second, strict=True)]
+    cosine = _cosine(embeddings[first], embeddings[second])
+    words = whole_words(encoder.tokenizer)
+    rows = np.flatnonzero(rng.random(count) < reworded) if words else ()
+    if len(rows):
+        altered = reword([pairs[row] for row in rows], words, rng)
+        cosine[rows] = _cosine(*(encoder.embed(list(side)) for side in zip(*altered, strict=True)))
+        for row, pair in zip(rows, altered, strict=True):
+            pairs[row] = pair
+    left, right = zip(*pairs, strict=True)
+    label = np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)
+    return pl.DataFrame({"left": left, "right": right, "label": label}).sample(fraction=1.0, shuffle=True, seed=seed)
 
 
 def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -44,7 +50,6 @@ def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple
     return left, right
 
 
-def _labelled(left: list[str], right: list[str], of_left: np.ndarray, of_right: np.ndarray) -> pl.DataFrame:
-    """Label pairs from the unit-length embeddings of their texts, (pairs, hidden) both."""
-    cosine = np.einsum("ij,ij->i", of_left, of_right)
-    return pl.DataFrame({"left": left, "right": right, "label": np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)})
+def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the cosine of unit-length embeddings row by row, (pairs, hidden) both -> (pairs,)."""
+    return np.einsum("ij,ij->i", left, right)

@@ -58,8 +58,7 @@ def train(
 
 def _silver(base: Path, texts: list[str], recipe: Recipe) -> Pairs:
     count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
-    words = int(recipe.words * count)
-    pairs = silver_pairs(base, texts, count - words, words=words, seed=recipe.silver.seed)
+    pairs = silver_pairs(base, texts, count, reworded=recipe.reworded, seed=recipe.silver.seed)
     held_out = max(2, count // HELD_OUT)
     return pairs[held_out:], pairs[:held_out]
 

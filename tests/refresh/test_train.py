@@ -1,21 +1,23 @@
 """Training: small models, real Trainer."""
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stsb_batch.errors import ModelIntegrityError, UsageError
 from stsb_batch.models.base import find_base_model
-from stsb_batch.refresh.encoder import SentenceEncoder
-from stsb_batch.refresh.fine_tune import Collator, Step, fine_tune
+from stsb_batch.refresh.fine_tune import Collator, Step, fine_tune, symmetric_loss
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
+from stsb_batch.refresh.rewording import reword, whole_words
 from stsb_batch.refresh.silver import silver_pairs
 from stsb_batch.refresh.train import train
-from stsb_batch.refresh.word_pairs import whole_words, word_pairs
 from tests.conftest import make_pairs
 
 
@@ -82,20 +84,23 @@ def test_part_of_the_gold_stage_is_kept(bert: Path, tmp_path: Path):
         assert torch.allclose(mixed, 0.75 * weights[0.0][name] + 0.25 * weights[1.0][name], atol=1e-6)
 
 
-def test_word_pairs_are_made_of_whole_words():
-    """Lists of 1 to 15 whole words, some pairs alike and others not; the same seed makes the same pairs."""
-    encoder = SentenceEncoder(find_base_model("minilm"))
-    known = set(whole_words(encoder.tokenizer))
-    assert {"guitar", "payment"} <= known
-    assert not {"a", "##ing", "[CLS]", "."} & known
-    left, right = word_pairs(encoder, 60, np.random.default_rng(1))
-    assert (left, right) == word_pairs(encoder, 60, np.random.default_rng(1))
-    for text in left + right:
-        assert set(text.split()) <= known
-        assert 1 <= len(text.split()) <= 15
-    cosine = np.einsum("ij,ij->i", encoder.embed(left), encoder.embed(right))
-    assert cosine.min() < 0.3
-    assert cosine.max() > 0.9
+def test_reworded_pairs_keep_their_shape():
+    """A part of the words makes room for whole words of the vocabulary, the same for the same on both sides."""
+    words = whole_words(AutoTokenizer.from_pretrained(find_base_model("minilm")))
+    assert {"guitar", "payment"} <= set(words)
+    assert not {"a", "##ing", "[CLS]", "."} & set(words)
+    pairs = [("A Man plays 3 guitars.", "Two guitars, a man: he plays!")] * 400
+    altered = reword(pairs, words, np.random.default_rng(1))
+    assert altered == reword(pairs, words, np.random.default_rng(1))
+    replaced = 0
+    for left, right in altered:
+        first = re.fullmatch(r"A (\w+) (\w+) 3 (\w+)\.", left)
+        second = re.fullmatch(r"(\w+) (\w+), a (\w+): (\w+) (\w+)!", right)
+        assert (first[1].lower(), first[2], first[3]) == (second[3], second[5], second[2])
+        changed = {first[1], first[2], first[3], second[1], second[4]} - {"Man", "plays", "guitars", "Two", "he"}
+        assert changed <= set(words)
+        replaced += len(changed)
+    assert replaced / (5 * len(pairs)) == pytest.approx(0.3, abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +136,19 @@ def test_silver_labels_follow_meaning():
     label = {(left, right): value for left, right, value in pairs.rows()}
     assert label[(texts[0], texts[1])] > 3
     assert label[(texts[0], texts[2])] < 1
+
+
+def test_reworded_share_of_silver_pairs():
+    """Of the silver pairs a share has other words in, and labels of its own; the others are those there would be anyway."""
+    texts = [f"The {thing} of the {colour} house." for thing in ("door", "roof", "cat") for colour in ("red", "blue", "old")]
+    plain, mixed = (
+        silver_pairs(find_base_model("minilm"), texts, 200, reworded=share, seed=1).sort("left", "right", "label")
+        for share in (0.0, 0.5)
+    )
+    kept = mixed.filter(pl.col("left").is_in(texts) & pl.col("right").is_in(texts))
+    assert 0.45 < kept.height / 200 < 0.7  # of five words a pair, all stay in one of six
+    assert kept.join(plain, on=["left", "right", "label"], how="anti").is_empty()
+    assert mixed["label"].is_between(0, 5).all()
 
 
 def test_base_model_that_is_none(tmp_path: Path):
@@ -177,6 +195,54 @@ def test_sides_change_at_random(bert: Path):
     assert torch.equal(
         Collator(tokenizer)([{"input_ids": [1, 2, 3], "label": 2.0}] * 4)["input_ids"][:, 1], torch.full((4,), 2)
     )
+
+
+def test_both_ways_round_and_their_difference(bert: Path):
+    """With `both` a batch has each pair twice; the loss is the error of all scores and, in training, how far two orders are
+    apart."""
+    rows = [{"input_ids": [1, 2, 3], "swapped_input_ids": [1, 3, 2], "label": label} for label in (2.0, 4.0)]
+    batch = Collator(AutoTokenizer.from_pretrained(bert), both=True)(rows)
+    assert batch["input_ids"][:, 1].tolist() == [2, 2, 3, 3]
+    assert batch["labels"].tolist() == [2.0, 4.0, 2.0, 4.0]
+    scores = torch.tensor([[2.0], [4.0], [3.0], [2.0]], requires_grad=True)
+    outputs = SimpleNamespace(logits=scores)
+    assert symmetric_loss(2.0)(outputs, batch["labels"]).item() == pytest.approx((0 + 0 + 1 + 4) / 4 + 2 * (1 + 4) / 2)
+    with torch.no_grad():
+        outputs.logits = scores.detach()
+        assert symmetric_loss(2.0)(outputs, batch["labels"]).item() == pytest.approx((0 + 0 + 1 + 4) / 4)
+
+
+def test_symmetry_is_trained_and_not_validated(bert: Path, tmp_path: Path):
+    """A heavy weight on symmetry is in the training loss and not in the validation loss."""
+    frame, figures = labels(), []
+    for weight in (1e-6, 100.0):
+        stage, steps = Stage(epochs=2, batch_size=16, warmup_steps=0, learning_rate=0.0, symmetry=weight), []
+        fine_tune(bert, frame.train, frame.val, stage, tmp_path / f"{weight}", progress=steps.append)
+        figures.append(steps[-1].figures)
+    assert figures[1]["loss"] > figures[0]["loss"] + 0.1
+    assert figures[1]["val_mse"] == figures[0]["val_mse"]
+
+
+@pytest.mark.parametrize("best_epoch", [True, False])
+def test_last_or_best_epoch(best_epoch: bool, bert: Path, tmp_path: Path):
+    """Where learning makes the validation loss worse, `best_epoch` saves the weights of the lowest, else the last."""
+    train_pairs, val_pairs = (labels().train.with_columns(label=pl.lit(label, pl.Float32)) for label in (5.0, 0.0))
+    stage = Stage(epochs=4, batch_size=16, warmup_steps=0, learning_rate=1e-3, best_epoch=best_epoch)
+    lowest = fine_tune(bert, train_pairs, val_pairs, stage, tmp_path / "out")
+    saved = (_scores(tmp_path / "out", val_pairs) ** 2).mean().item()
+    if best_epoch:
+        assert saved == pytest.approx(lowest, rel=1e-4)
+    else:
+        assert saved > 1.1 * lowest
+
+
+def _scores(folder: Path, pairs: pl.DataFrame) -> torch.Tensor:
+    """Score pairs with plain transformers, (pairs,)."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    sides = pairs["left"].to_list(), pairs["right"].to_list()
+    with torch.inference_mode():
+        return model(**tokenizer(*sides, padding=True, return_tensors="pt")).logits.squeeze(-1)
 
 
 def test_unlabelled_texts_join_the_silver_stage(bert: Path, tmp_path: Path):
