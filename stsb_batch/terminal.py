@@ -59,7 +59,8 @@ def step_progress() -> Iterator[Callable]:
             bar.update(tasks[step.stage], completed=step.done, figures=figures)
             if not err.is_terminal and (time.monotonic() - state["said"] >= LINE_SECONDS or step.done == step.total):
                 state["said"] = time.monotonic()
-                err.print(f"training, stage {step.stage}: step {step.done} of {step.total}, {figures}", soft_wrap=True)
+                said = f"training, stage {step.stage}: step {step.done} of {step.total}"
+                err.print(f"{said}, {figures}" if figures else said, soft_wrap=True)
 
         yield advance
 

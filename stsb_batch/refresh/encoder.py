@@ -1,5 +1,6 @@
 """The base encoder as a sentence encoder: embeddings of texts, whose cosine says how alike they are."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ class SentenceEncoder:
         self._encoder = encoder.eval().to(self._device)
 
     @torch.inference_mode()
-    def embed(self, texts: list[str]) -> np.ndarray:
-        """Return unit-length embeddings, (texts, hidden) float32."""
+    def embed(self, texts: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> np.ndarray:
+        """Return unit-length embeddings, (texts, hidden) float32; `progress` hears of texts done and in all."""
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         embeddings = np.empty((len(texts), self._encoder.config.hidden_size), np.float32)
         for start in range(0, len(texts), BATCH_TEXTS):
@@ -37,6 +38,7 @@ class SentenceEncoder:
             mask = batch["attention_mask"].unsqueeze(-1)
             pooled = (hidden * mask).sum(1) / mask.sum(1)
             embeddings[rows] = torch.nn.functional.normalize(pooled).cpu().numpy()
+            progress(min(start + BATCH_TEXTS, len(texts)), len(texts))
         return embeddings
 
 

@@ -14,17 +14,13 @@ REPLACED = 0.3  # share of a pair's words
 COMMON = 0.6  # share of new words drawn by Zipf's law, by their rank in the vocabulary; the others are drawn evenly
 
 
-def reword(pairs: list[tuple[str, str]], words: list[str], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Replace some of each pair's words by any of `words`."""
-    return [_reword(pair, words, rng) for pair in pairs]
-
-
-def _reword(pair: tuple[str, str], words: list[str], rng: np.random.Generator) -> tuple[str, str]:
-    known = sorted({word.lower() for text in pair for word in WORD.findall(text)})
+def reword(left: str, right: str, words: list[str], rng: np.random.Generator) -> tuple[str, str]:
+    """Replace some of a pair's words by any of `words`."""
+    known = sorted({word.lower() for text in (left, right) for word in WORD.findall(text)})
     chosen = rng.random(len(known)) < REPLACED
     places = _draw(len(words), len(known), rng)
     new = {word: words[place] for word, place, replaced in zip(known, places, chosen, strict=True) if replaced}
-    left, right = (WORD.sub(lambda word: new.get(word[0].lower(), word[0]), text) for text in pair)
+    left, right = (WORD.sub(lambda word: new.get(word[0].lower(), word[0]), text) for text in (left, right))
     return left, right
 
 

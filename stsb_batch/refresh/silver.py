@@ -5,6 +5,8 @@ from labelled and unlabelled texts, as they are and with other words in them, an
 is augmented SBERT turned round (Thakur et al. 2021).
 """
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +19,32 @@ NEIGHBOURS = 12  # a mined pair joins a text with one of its nearest neighbours
 MINED = 0.7  # share of mined pairs among those of texts; the others are drawn at random
 
 
-def silver_pairs(base: Path, texts: list[str], count: int, *, reworded: float = 0.0, seed: int = 42) -> pl.DataFrame:
+def silver_pairs(
+    base: Path,
+    texts: list[str],
+    count: int,
+    *,
+    reworded: float = 0.0,
+    seed: int = 42,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> pl.DataFrame:
     """Make `count` pairs of distinct `texts`, in any order, labelled 5 x cosine, at least 0.
 
-    A share of `reworded` has other words in it. Columns left, right, label.
+    A share of `reworded` has other words in it. `progress` hears what is embedded, how much of it is done and how much there
+    is. Columns left, right, label.
     """
     encoder, rng = SentenceEncoder(base), np.random.default_rng(seed)
-    embeddings = encoder.embed(texts)
+    embeddings = encoder.embed(texts, partial(progress, "texts"))
     first, second = _mine(embeddings, count, rng)
-    pairs = [(texts[left], texts[right]) for left, right in zip(first, second, strict=True)]
-    cosine = _cosine(embeddings[first], embeddings[second])
+    left, right = [texts[row] for row in first], [texts[row] for row in second]
+    cosine = np.einsum("ij,ij->i", embeddings[first], embeddings[second])
     words = whole_words(encoder.tokenizer)
     rows = np.flatnonzero(rng.random(count) < reworded) if words else ()
     if len(rows):
-        altered = reword([pairs[row] for row in rows], words, rng)
-        cosine[rows] = _cosine(*(encoder.embed(list(side)) for side in zip(*altered, strict=True)))
-        for row, pair in zip(rows, altered, strict=True):
-            pairs[row] = pair
-    left, right = zip(*pairs, strict=True)
+        for row in rows:
+            left[row], right[row] = reword(left[row], right[row], words, rng)
+        altered = encoder.embed([side[row] for side in (left, right) for row in rows], partial(progress, "reworded texts"))
+        cosine[rows] = np.einsum("ij,ij->i", *np.split(altered, 2))
     label = np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)
     return pl.DataFrame({"left": left, "right": right, "label": label}).sample(fraction=1.0, shuffle=True, seed=seed)
 
@@ -48,8 +58,3 @@ def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple
     neighbours = nearest(embeddings, min(NEIGHBOURS, texts - 1))
     right[mined] = neighbours[left[mined], rng.integers(0, neighbours.shape[1], len(mined))]
     return left, right
-
-
-def _cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the cosine of unit-length embeddings row by row, (pairs, hidden) both -> (pairs,)."""
-    return np.einsum("ij,ij->i", left, right)

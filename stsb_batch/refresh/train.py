@@ -46,7 +46,7 @@ def train(
     start = base
     if recipe.silver:
         texts = {text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled)
-        start = run("silver", base, lambda: _silver(base, sorted(texts), recipe), recipe.silver)
+        start = run("silver", base, lambda: _silver(base, sorted(texts), recipe, progress), recipe.silver)
     gold = run("gold", start, lambda: (labels.train, labels.val), recipe.gold)
     if recipe.kept_gold < 1:
         gold = blend(start, gold, recipe.kept_gold, output.with_name(f"{output.name}.blended"))
@@ -56,9 +56,13 @@ def train(
             shutil.rmtree(folder)
 
 
-def _silver(base: Path, texts: list[str], recipe: Recipe) -> Pairs:
+def _silver(base: Path, texts: list[str], recipe: Recipe, progress: Callable[[Step], None] | None) -> Pairs:
+    def told(what: str, done: int, total: int) -> None:
+        if progress:
+            progress(Step(f"silver, {what}", done, total, {}))
+
     count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
-    pairs = silver_pairs(base, texts, count, reworded=recipe.reworded, seed=recipe.silver.seed)
+    pairs = silver_pairs(base, texts, count, reworded=recipe.reworded, seed=recipe.silver.seed, progress=told)
     held_out = max(2, count // HELD_OUT)
     return pairs[held_out:], pairs[:held_out]
 
