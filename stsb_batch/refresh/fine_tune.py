@@ -55,7 +55,7 @@ def fine_tune(
     """Train `base` on labelled pairs and save the stage's last or best epoch as a checkpoint in `output`.
 
     Frames have `left`, `right` and `label`; `precision` is fp32, bf16 or fp16, by default what suits the device. Returns
-    the lowest validation loss (MSE) of an epoch. After a kill the same call goes on from the last state in
+    the validation loss (MSE) of the epoch that was kept. After a kill the same call goes on from the last state in
     `<output>.training`, at most `SAVE_STEPS` steps back. Raises `ModelIntegrityError` for a base model that cannot be
     loaded and `BadDataError` when training ends in NaN.
     """
@@ -89,9 +89,10 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_state(work))
-    loss = trainer.state.best_metric
+    last = next(entry["eval_loss"] for entry in reversed(trainer.state.log_history) if "eval_loss" in entry)
+    loss = trainer.state.best_metric if stage.best_epoch else last
     if loss is None or not np.isfinite(loss):
-        raise BadDataError("Training ended in NaN: no epoch has a finite validation loss. Check labels and recipe.")
+        raise BadDataError("Training ended in NaN: the validation loss is not finite. Check labels and recipe.")
     staged = output.with_name(f"{output.name}.saving")
     save_checkpoint(trainer.model, tokenizer, staged)
     staged.rename(output)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from stsb_batch.errors import ModelIntegrityError, UsageError
+from stsb_batch.errors import BadDataError, ModelIntegrityError, UsageError
 from stsb_batch.models.base import find_base_model
 from stsb_batch.refresh.fine_tune import Collator, Step, fine_tune, symmetric_loss
 from stsb_batch.refresh.labels import Labels
@@ -228,12 +228,20 @@ def test_last_or_best_epoch(best_epoch: bool, bert: Path, tmp_path: Path):
     """Where learning makes the validation loss worse, `best_epoch` saves the weights of the lowest, else the last."""
     train_pairs, val_pairs = (labels().train.with_columns(label=pl.lit(label, pl.Float32)) for label in (5.0, 0.0))
     stage = Stage(epochs=4, batch_size=16, warmup_steps=0, learning_rate=1e-3, best_epoch=best_epoch)
-    lowest = fine_tune(bert, train_pairs, val_pairs, stage, tmp_path / "out")
-    saved = (_scores(tmp_path / "out", val_pairs) ** 2).mean().item()
-    if best_epoch:
-        assert saved == pytest.approx(lowest, rel=1e-4)
-    else:
-        assert saved > 1.1 * lowest
+    steps = []
+    kept = fine_tune(bert, train_pairs, val_pairs, stage, tmp_path / "out", progress=steps.append)
+    assert kept == pytest.approx((_scores(tmp_path / "out", val_pairs) ** 2).mean().item(), rel=1e-4)
+    first = steps[6].figures["val_mse"]  # six steps an epoch
+    assert kept == pytest.approx(first, rel=1e-4) if best_epoch else kept > 1.1 * first
+
+
+@pytest.mark.parametrize("best_epoch", [True, False])
+def test_training_that_ends_in_nan(best_epoch: bool, bert: Path, tmp_path: Path):
+    """Weights that have run away are not saved; the error says where to look."""
+    stage = Stage(epochs=2, batch_size=16, warmup_steps=0, learning_rate=1e38, best_epoch=best_epoch)
+    with pytest.raises(BadDataError, match="ended in NaN"):
+        fine_tune(bert, labels().train, labels().val, stage, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def _scores(folder: Path, pairs: pl.DataFrame) -> torch.Tensor:
