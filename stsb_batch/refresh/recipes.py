@@ -30,8 +30,8 @@ class Stage:
 class Recipe:
     """A gold stage on the labels, perhaps after a silver one on pairs that the sentence encoder labels.
 
-    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; `reworded` is the share of
-    them with other words in. `kept_gold` is the share of the gold stage's change of the weights that is kept.
+    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; `words` is the share of pairs of
+    word lists among them. `kept_gold` is the share of the gold stage's change of the weights that is kept.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Recipe:
     silver: Stage | None = None
     silver_factor: float = 0.0
     silver_limit: int = 40_000
-    reworded: float = 0.0
+    words: float = 0.0
     kept_gold: float = 1.0
 
 
@@ -54,7 +54,7 @@ RECIPES = {
             gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True),
             silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True, swapped=True),
             silver_factor=8.0,
-            reworded=0.5,
+            words=0.5,
             kept_gold=0.5,
         ),
         # For a few thousand labels: twice as much of the silver stage, on texts alone, and nearly all that the labels teach.
@@ -63,7 +63,6 @@ RECIPES = {
             gold=Stage(epochs=3, length_grouped=True, symmetry=1.0),
             silver=Stage(epochs=2, learning_rate=1e-4, length_grouped=True, swapped=True),
             silver_factor=8.0,
-            reworded=0.5,
             kept_gold=0.9,
         ),
     )

@@ -1,19 +1,18 @@
 """Silver labels: what the sentence encoder itself thinks of pairs nobody has labelled.
 
 The cross-encoder first learns to imitate the encoder it starts from (the cosine of mean-pooled embeddings), on pairs mined
-from labelled and unlabelled texts, as they are and with other words in them, and only then sees the gold labels. The idea
-is augmented SBERT turned round (Thakur et al. 2021).
+from labelled and unlabelled texts and on word lists, and only then sees the gold labels. The idea is augmented SBERT turned
+round (Thakur et al. 2021).
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from stsb_batch.refresh.encoder import SentenceEncoder, nearest
-from stsb_batch.refresh.rewording import reword, whole_words
+from stsb_batch.refresh.word_pairs import word_pairs
 
 NEIGHBOURS = 12  # a mined pair joins a text with one of its nearest neighbours
 MINED = 0.7  # share of mined pairs among those of texts; the others are drawn at random
@@ -24,29 +23,23 @@ def silver_pairs(
     texts: list[str],
     count: int,
     *,
-    reworded: float = 0.0,
+    words: int = 0,
     seed: int = 42,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pl.DataFrame:
-    """Make `count` pairs of distinct `texts`, in any order, labelled 5 x cosine, at least 0.
+    """Make `count` pairs of distinct `texts` and `words` pairs of word lists, in any order, labelled 5 x cosine, at least 0.
 
-    A share of `reworded` has other words in it. `progress` hears what is embedded, how much of it is done and how much there
-    is. Columns left, right, label.
+    `progress` hears how many of `texts` are embedded. Columns left, right, label.
     """
     encoder, rng = SentenceEncoder(base), np.random.default_rng(seed)
-    embeddings = encoder.embed(texts, partial(progress, "texts"))
+    embeddings = encoder.embed(texts, progress)
     first, second = _mine(embeddings, count, rng)
     left, right = [texts[row] for row in first], [texts[row] for row in second]
-    cosine = np.einsum("ij,ij->i", embeddings[first], embeddings[second])
-    words = whole_words(encoder.tokenizer)
-    rows = np.flatnonzero(rng.random(count) < reworded) if words else ()
-    if len(rows):
-        for row in rows:
-            left[row], right[row] = reword(left[row], right[row], words, rng)
-        altered = encoder.embed([side[row] for side in (left, right) for row in rows], partial(progress, "reworded texts"))
-        cosine[rows] = np.einsum("ij,ij->i", *np.split(altered, 2))
-    label = np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)
-    return pl.DataFrame({"left": left, "right": right, "label": label}).sample(fraction=1.0, shuffle=True, seed=seed)
+    pairs = _labelled(left, right, embeddings[first], embeddings[second])
+    left, right = word_pairs(encoder, words, rng)
+    if left:
+        pairs = pl.concat([pairs, _labelled(left, right, encoder.embed(left), encoder.embed(right))])
+    return pairs.sample(fraction=1.0, shuffle=True, seed=seed)
 
 
 def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -58,3 +51,9 @@ def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple
     neighbours = nearest(embeddings, min(NEIGHBOURS, texts - 1))
     right[mined] = neighbours[left[mined], rng.integers(0, neighbours.shape[1], len(mined))]
     return left, right
+
+
+def _labelled(left: list[str], right: list[str], of_left: np.ndarray, of_right: np.ndarray) -> pl.DataFrame:
+    """Label pairs from the unit-length embeddings of their texts, (pairs, hidden) both."""
+    cosine = np.einsum("ij,ij->i", of_left, of_right)
+    return pl.DataFrame({"left": left, "right": right, "label": np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)})

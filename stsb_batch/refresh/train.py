@@ -57,12 +57,13 @@ def train(
 
 
 def _silver(base: Path, texts: list[str], recipe: Recipe, progress: Callable[[Step], None] | None) -> Pairs:
-    def told(what: str, done: int, total: int) -> None:
+    def told(done: int, total: int) -> None:
         if progress:
-            progress(Step(f"silver, {what}", done, total, {}))
+            progress(Step("silver, texts", done, total, {}))
 
     count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
-    pairs = silver_pairs(base, texts, count, reworded=recipe.reworded, seed=recipe.silver.seed, progress=told)
+    words = int(recipe.words * count)
+    pairs = silver_pairs(base, texts, count - words, words=words, seed=recipe.silver.seed, progress=told)
     held_out = max(2, count // HELD_OUT)
     return pairs[held_out:], pairs[:held_out]
 

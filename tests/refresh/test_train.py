@@ -1,6 +1,5 @@
 """Training: small models, real Trainer."""
 
-import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +11,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stsb_batch.errors import BadDataError, ModelIntegrityError, UsageError
 from stsb_batch.models.base import find_base_model
+from stsb_batch.refresh.encoder import SentenceEncoder
 from stsb_batch.refresh.fine_tune import Collator, Step, fine_tune, symmetric_loss
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
-from stsb_batch.refresh.rewording import reword, whole_words
 from stsb_batch.refresh.silver import silver_pairs
 from stsb_batch.refresh.train import train
+from stsb_batch.refresh.word_pairs import whole_words, word_pairs
 from tests.conftest import make_pairs
 
 
@@ -84,23 +84,20 @@ def test_part_of_the_gold_stage_is_kept(bert: Path, tmp_path: Path):
         assert torch.allclose(mixed, 0.75 * weights[0.0][name] + 0.25 * weights[1.0][name], atol=1e-6)
 
 
-def test_reworded_pairs_keep_their_shape():
-    """A part of the words makes room for whole words of the vocabulary, the same for the same on both sides."""
-    words = whole_words(AutoTokenizer.from_pretrained(find_base_model("minilm")))
-    assert {"guitar", "payment"} <= set(words)
-    assert not {"a", "##ing", "[CLS]", "."} & set(words)
-    pair = ("A Man plays 3 guitars.", "Two guitars, a man: he plays!")
-    runs = [[reword(*pair, words, rng) for _ in range(400)] for rng in map(np.random.default_rng, (1, 1))]
-    assert runs[0] == runs[1]
-    replaced = 0
-    for left, right in runs[0]:
-        first = re.fullmatch(r"A (\w+) (\w+) 3 (\w+)\.", left)
-        second = re.fullmatch(r"(\w+) (\w+), a (\w+): (\w+) (\w+)!", right)
-        assert (first[1].lower(), first[2], first[3]) == (second[3], second[5], second[2])
-        changed = {first[1], first[2], first[3], second[1], second[4]} - {"Man", "plays", "guitars", "Two", "he"}
-        assert changed <= set(words)
-        replaced += len(changed)
-    assert replaced / (5 * 400) == pytest.approx(0.3, abs=0.04)
+def test_word_pairs_are_made_of_whole_words():
+    """Lists of 1 to 15 whole words, some pairs alike and others not; the same seed makes the same pairs."""
+    encoder = SentenceEncoder(find_base_model("minilm"))
+    known = set(whole_words(encoder.tokenizer))
+    assert {"guitar", "payment"} <= known
+    assert not {"a", "##ing", "[CLS]", "."} & known
+    left, right = word_pairs(encoder, 60, np.random.default_rng(1))
+    assert (left, right) == word_pairs(encoder, 60, np.random.default_rng(1))
+    for text in left + right:
+        assert set(text.split()) <= known
+        assert 1 <= len(text.split()) <= 15
+    cosine = np.einsum("ij,ij->i", encoder.embed(left), encoder.embed(right))
+    assert cosine.min() < 0.3
+    assert cosine.max() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -136,19 +133,6 @@ def test_silver_labels_follow_meaning():
     label = {(left, right): value for left, right, value in pairs.rows()}
     assert label[(texts[0], texts[1])] > 3
     assert label[(texts[0], texts[2])] < 1
-
-
-def test_reworded_share_of_silver_pairs():
-    """Of the silver pairs a share has other words in, and labels of its own; the others are those there would be anyway."""
-    texts = [f"The {thing} of the {colour} house." for thing in ("door", "roof", "cat") for colour in ("red", "blue", "old")]
-    plain, mixed = (
-        silver_pairs(find_base_model("minilm"), texts, 200, reworded=share, seed=1).sort("left", "right", "label")
-        for share in (0.0, 0.5)
-    )
-    kept = mixed.filter(pl.col("left").is_in(texts) & pl.col("right").is_in(texts))
-    assert 0.45 < kept.height / 200 < 0.7  # of five words a pair, all stay in one of six
-    assert kept.join(plain, on=["left", "right", "label"], how="anti").is_empty()
-    assert mixed["label"].is_between(0, 5).all()
 
 
 def test_base_model_that_is_none(tmp_path: Path):
