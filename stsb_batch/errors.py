@@ -111,3 +111,10 @@ def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchErro
 def shown(name: object) -> str:
     """Return a name as it may be shown: control, format and undecodable characters are escaped."""
     return "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a library's error that says something, at most 200 characters, else the error's kind."""
+    lines = (line.strip() for line in str(error).splitlines())
+    found = next((line for line in lines if line and not line.startswith("Exception from ")), None)  # OpenVINO's places
+    return shown(found[:200]) if found else type(error).__name__

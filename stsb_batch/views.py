@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stsb_batch.doctor import Finding
-from stsb_batch.errors import BadDataError, NothingToReadError
+from stsb_batch.errors import BadDataError, NothingToReadError, first_line
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.verify import Verification
@@ -169,7 +169,7 @@ def read_report(location: Path) -> pl.DataFrame:
     try:
         report = pl.read_parquet(path, memory_map=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadDataError(f"{path}: not a readable report ({str(error).splitlines()[0][:200]}).") from error
+        raise BadDataError(f"{path}: not a readable report ({first_line(error)}).") from error
     if not set(SCHEMA) <= set(report.columns):
         raise BadDataError(f"{path}: not a report of ours (found: {', '.join(report.columns)}).")
     return report

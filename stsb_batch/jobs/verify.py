@@ -12,11 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import BadDataError, NothingToReadError, StsbBatchError, shown
+from stsb_batch.errors import BadDataError, NothingToReadError, StsbBatchError, first_line, shown
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.pairs import sink
-from stsb_batch.pairs.source import first_line
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import content_sha256
 from stsb_batch.scoring.engines import choose_engine

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import ModelIntegrityError, NothingToReadError
+from stsb_batch.errors import ModelIntegrityError, NothingToReadError, first_line
 
 WEIGHTS = "model.safetensors"
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
@@ -92,7 +92,7 @@ def load_model(checkpoint: Checkpoint):
                 checkpoint.path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
             ).eval()
     except Exception as error:  # safetensors and transformers raise many kinds for a damaged file
-        raise ModelIntegrityError(f"{checkpoint.path}: the model cannot be loaded ({_first_line(error)}).") from error
+        raise ModelIntegrityError(f"{checkpoint.path}: the model cannot be loaded ({first_line(error)}).") from error
 
 
 def load_tokenizer(path: Path):
@@ -103,7 +103,7 @@ def load_tokenizer(path: Path):
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False, use_fast=True)
     except Exception as error:
-        raise ModelIntegrityError(f"{path}: the tokeniser cannot be loaded ({_first_line(error)}).") from error
+        raise ModelIntegrityError(f"{path}: the tokeniser cannot be loaded ({first_line(error)}).") from error
     if not tokenizer.is_fast:
         raise ModelIntegrityError(f"{path}: has no fast tokeniser. Convert it to tokenizer.json first.")
     return tokenizer
@@ -137,7 +137,3 @@ def save_checkpoint(model, tokenizer, path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(path, max_shard_size="1TB")
     tokenizer.save_pretrained(path)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from stsb_batch.errors import first_line
+
 MEMORY = 1 << 30  # bytes that reading may take on top of the libraries
 MAX_FOOTER = 64 << 20
 MAX_COLUMNS = 10_000
@@ -149,7 +151,7 @@ def has_lengths(kind: pa.DataType) -> bool:
 
 def _rejected(error: BaseException, what: str) -> Rejected:
     """Turn an error of the Parquet reader into a file reason; the reader's words go into the message."""
-    words = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    words = first_line(error)
     reason = "CORRUPT_FILE"
     if isinstance(error, MemoryError) or "malloc" in words:
         reason = "RESOURCE_LIMIT"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.errors import BadFileError, NothingToReadError, UsageError, shown
+from stsb_batch.errors import BadFileError, NothingToReadError, UsageError, first_line, shown
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
@@ -283,7 +283,3 @@ def read_windows(shard: Shard, names: list[str] | None) -> Iterator[Window]:
             "CORRUPT_FILE",
             f"{shown(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises {shard.rows:,}. Replace it.",
         )
-
-
-def first_line(error: BaseException) -> str:
-    return shown(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from stsb_batch.device import has_fast_bf16, torch_device
-from stsb_batch.errors import BadDataError, ModelIntegrityError
+from stsb_batch.errors import BadDataError, ModelIntegrityError, first_line
 from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers, save_checkpoint
 from stsb_batch.refresh.recipes import Stage
 
@@ -73,9 +73,7 @@ def fine_tune(
                 dtype="float32",
             )
     except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign folder
-        raise ModelIntegrityError(
-            f"{base}: the base model cannot be loaded ({str(error).splitlines()[0][:200]})."
-        ) from error
+        raise ModelIntegrityError(f"{base}: the base model cannot be loaded ({first_line(error)}).") from error
     max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(

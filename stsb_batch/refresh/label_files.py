@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stsb_batch.errors import BadDataError, NothingToReadError
+from stsb_batch.errors import BadDataError, NothingToReadError, first_line
 from stsb_batch.models.hub import fetch_snapshot
 from stsb_batch.pairs.schema import LABEL_RANGE, Columns
 
@@ -84,7 +84,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
     try:
         return pl.read_parquet(path, memory_map=False)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadDataError(f"{path.name}: not a readable Parquet file ({str(error).splitlines()[0][:200]}).") from error
+        raise BadDataError(f"{path.name}: not a readable Parquet file ({first_line(error)}).") from error
 
 
 def _chosen(frame: pl.DataFrame, where: str, columns: Columns, slice_column: str | None) -> pl.DataFrame:

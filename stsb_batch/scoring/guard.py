@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stsb_batch.errors import DeviceLostError
+from stsb_batch.errors import DeviceLostError, first_line
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
 from stsb_batch.scoring.batches import Batch, gather_batch, plan_batches
 from stsb_batch.scoring.engines import Engine
@@ -129,10 +129,10 @@ class _Run:
     def _failed(self, places: np.ndarray, error: Exception) -> np.ndarray:
         out_of_memory = _is_out_of_memory(error)
         if not out_of_memory and _is_device_lost(error):
-            raise DeviceLostError(f"The device answers no more ({_first_line(error)}).") from error
+            raise DeviceLostError(f"The device answers no more ({first_line(error)}).") from error
         if len(places) == 1:
             self.result.failures[places] = OOM if out_of_memory else MODEL_ERROR
-            log.error("a pair of %d tokens has no score: %s", self._lengths[places[0]], _first_line(error))
+            log.error("a pair of %d tokens has no score: %s", self._lengths[places[0]], first_line(error))
             return places
         if out_of_memory:
             self._budget.shrink(int(self._lengths[places].sum()))
@@ -150,7 +150,3 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _is_device_lost(error: Exception) -> bool:
     words = str(error).lower()
     return any(phrase in words for phrase in DEVICE_LOST)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}" if str(error) else type(error).__name__

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from stsb_batch.errors import DeviceLostError
+from stsb_batch.errors import DeviceLostError, first_line
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
 from stsb_batch.scoring.guard import FLOOR, TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
@@ -120,3 +120,18 @@ def test_fixed_shapes_fill_each_batch_up():
     assert len(shapes) == len({length for _, length in shapes})
     assert all(rows % 8 == 0 and 0 <= rows - 512 // length < 8 for rows, length in shapes)
     assert np.array_equal(fixed.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("\n  index out of range\nin self", "index out of range"),
+        ("Exception from src/core/node.cpp:8:\nException from src/cpu/fc.cpp:9:\nno such kernel\n", "no such kernel"),
+        ("Exception from src/core/node.cpp:8:\n", "RuntimeError"),
+        ("", "RuntimeError"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_first_line_of_an_error_is_one_that_says_something(words: str, told: str):
+    """OpenVINO puts places of its source before the cause, others an empty line; an error without words is its kind."""
+    assert first_line(RuntimeError(words)) == told

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from stsb_batch.errors import first_line
+
 log = logging.getLogger(__name__)
 MAX_GRAPHS = 512  # one for each length a pair can have
 
@@ -58,7 +60,7 @@ class GraphedForward:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 scores = self._forward(**inputs)
         except RuntimeError as error:
-            log.warning("no CUDA graphs, each kernel is launched by itself: %s", str(error).splitlines()[0][:200])
+            log.warning("no CUDA graphs, each kernel is launched by itself: %s", first_line(error))
             self._works = False
             return
         self._pool = graph.pool()
