@@ -86,13 +86,18 @@ def load_model(checkpoint: Checkpoint):
     """Load the `AutoModelForSequenceClassification`, fp32, in evaluation mode."""
     from transformers import AutoModelForSequenceClassification
 
+    return load_weights(AutoModelForSequenceClassification, checkpoint.path).eval()
+
+
+def load_weights(kind: type, path: Path, **options):
+    """Load a folder's weights, fp32, as a model of one of transformers' auto classes. Raises `ModelIntegrityError`."""
     try:
         with quiet_transformers():
-            return AutoModelForSequenceClassification.from_pretrained(
-                checkpoint.path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32"
-            ).eval()
-    except Exception as error:  # safetensors and transformers raise many kinds for a damaged file
-        raise ModelIntegrityError(f"{checkpoint.path}: the model cannot be loaded ({first_line(error)}).") from error
+            return kind.from_pretrained(
+                path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32", **options
+            )
+    except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign folder
+        raise ModelIntegrityError(f"{path}: the model cannot be loaded ({first_line(error)}).") from error
 
 
 def load_tokenizer(path: Path):

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel
 
 from stsb_batch.device import torch_device
-from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers
+from stsb_batch.models.checkpoint import load_tokenizer, load_weights
 
 MAX_TOKENS = 128
 BATCH_TEXTS = 64
@@ -20,9 +20,7 @@ class SentenceEncoder:
     def __init__(self, base: Path) -> None:
         self.tokenizer = load_tokenizer(base)
         self._device = torch_device()
-        with quiet_transformers():
-            encoder = AutoModel.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype="float32")
-        self._encoder = encoder.eval().to(self._device)
+        self._encoder = load_weights(AutoModel, base).eval().to(self._device)
 
     @torch.inference_mode()
     def embed(self, texts: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> np.ndarray:

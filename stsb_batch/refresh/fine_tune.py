@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from stsb_batch.device import has_fast_bf16, torch_device
-from stsb_batch.errors import BadDataError, ModelIntegrityError, first_line
-from stsb_batch.models.checkpoint import load_tokenizer, quiet_transformers, save_checkpoint
+from stsb_batch.errors import BadDataError
+from stsb_batch.models.checkpoint import load_tokenizer, load_weights, save_checkpoint
 from stsb_batch.refresh.recipes import Stage
 
 log = logging.getLogger(__name__)
@@ -61,19 +61,7 @@ def fine_tune(
     """
     set_seed(stage.seed)
     tokenizer = load_tokenizer(base)
-    try:
-        with quiet_transformers():
-            model = AutoModelForSequenceClassification.from_pretrained(
-                base,
-                num_labels=1,
-                problem_type="regression",
-                local_files_only=True,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype="float32",
-            )
-    except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign folder
-        raise ModelIntegrityError(f"{base}: the base model cannot be loaded ({first_line(error)}).") from error
+    model = load_weights(AutoModelForSequenceClassification, base, num_labels=1, problem_type="regression")
     max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(

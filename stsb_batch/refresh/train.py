@@ -16,7 +16,7 @@ from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
 
 log = logging.getLogger(__name__)
-HELD_OUT = 20  # one silver pair in so many tells the best epoch
+HELD_OUT = 20  # one silver pair in so many validates
 Pairs = tuple[pl.DataFrame, pl.DataFrame]  # to train on, to validate on
 
 
