@@ -63,7 +63,7 @@ def _last_night(kind: str, texts: list[str], number: int) -> pl.DataFrame:
     rng = np.random.default_rng(SEED + number)
     by_word: dict[str, list[int]] = {}
     for position, text in enumerate(texts):
-        for word in {word for word in text.lower().split() if len(word) > 3}:
+        for word in sorted({word for word in text.lower().split() if len(word) > 3}):  # a set has no order of its own
             by_word.setdefault(word, []).append(position)
     shared = [rows for rows in by_word.values() if 2 <= len(rows) <= 12]
     left, right = [], []

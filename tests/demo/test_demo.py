@@ -1,5 +1,6 @@
 """The starter set and the demo made from it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -31,6 +32,19 @@ def test_starter_set_is_large_varied_and_on_the_scale():
     assert not starter.select("sentence1", "sentence2").is_duplicated().any()
     assert starter["sentence1"].str.strip_chars().str.len_chars().min() > 0
     assert starter["sentence2"].str.strip_chars().str.len_chars().min() > 0
+
+
+def test_warehouse_is_the_same_in_every_process(tmp_path: Path):
+    """The pairs hang on nothing that differs from process to process, as the order of a set does."""
+    made = []
+    for seed in ("1", "2"):
+        program = f"from pathlib import Path; from stsb_batch.demo.warehouse import lay_out; lay_out(Path({seed!r}))"
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
+        files = sorted((tmp_path / seed).rglob("*.parquet"))
+        made.append({path.relative_to(tmp_path / seed): path.read_bytes() for path in files})
+    assert len(made[0]) == 7
+    assert made[0] == made[1]
 
 
 def test_held_out_texts_are_in_no_other_split():
