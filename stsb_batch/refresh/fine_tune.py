@@ -26,7 +26,8 @@ from stsb_batch.models.checkpoint import load_tokenizer, load_weights, save_chec
 from stsb_batch.refresh.recipes import Stage
 
 log = logging.getLogger(__name__)
-SAVE_STEPS = 200  # two to three minutes on two cores
+MAX_TOKENS = 512  # of a pair; longer ones are cut
+SAVE_STEPS = 200  # about a minute on two cores
 SWAPPED = "swapped_"  # columns of a pair the other way round
 
 
@@ -49,7 +50,6 @@ def fine_tune(
     *,
     name: str = "gold",
     precision: str | None = None,
-    max_length: int = 512,
     progress: Callable[[Step], None] | None = None,
 ) -> float:
     """Train `base` on labelled pairs and save the stage's last or best epoch as a checkpoint in `output`.
@@ -62,7 +62,11 @@ def fine_tune(
     set_seed(stage.seed)
     tokenizer = load_tokenizer(base)
     model = load_weights(AutoModelForSequenceClassification, base, num_labels=1, problem_type="regression")
-    max_length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    if not stage.dropout:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    max_length = min(MAX_TOKENS, getattr(model.config, "max_position_embeddings", MAX_TOKENS))
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(
         model=model,
@@ -160,10 +164,7 @@ class Collator:
 
 def symmetric_loss(weight: float) -> Callable[..., torch.Tensor]:
     """Return the Trainer's loss of batches with `both` ways round: MSE plus `weight` times the mean squared difference of
-    a pair's two scores.
-
-    The two also differ in what dropout leaves out, so this asks for what R-Drop asks (Liang et al. 2021), across the order.
-    """
+    a pair's two scores."""
 
     def loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
         scores = outputs.logits.squeeze(-1).float()

@@ -10,8 +10,9 @@ class Stage:
     """Hyper-parameters of one fine-tune: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label.
 
     With `swapped` a pair's two texts change sides at random, each time it is met. With `symmetry` above 0 it is met both
-    ways at once, and the squared difference of the two scores joins the loss with this weight. What is kept is the last
-    epoch or, with `best_epoch`, that of the lowest validation loss.
+    ways at once, and the squared difference of the two scores joins the loss with this weight. Without `dropout` the model
+    is trained with all its neurons. What is kept is the last epoch or, with `best_epoch`, the one of the lowest validation
+    loss.
     """
 
     epochs: int
@@ -22,6 +23,7 @@ class Stage:
     length_grouped: bool = False
     swapped: bool = False
     symmetry: float = 0.0
+    dropout: bool = True
     best_epoch: bool = False
     seed: int = 42
 
@@ -57,12 +59,13 @@ RECIPES = {
             words=0.5,
             kept_gold=0.5,
         ),
-        # For a few thousand labels: twice as much of the silver stage, on texts alone, and nearly all that the labels teach.
+        # For a few thousand labels: many silver pairs of their texts, each met once, and nearly all that the labels teach.
         Recipe(
             "best",
-            gold=Stage(epochs=3, length_grouped=True, symmetry=1.0),
-            silver=Stage(epochs=2, learning_rate=1e-4, length_grouped=True, swapped=True),
-            silver_factor=8.0,
+            gold=Stage(epochs=3, length_grouped=True, symmetry=1.0, dropout=False),
+            silver=Stage(epochs=1, learning_rate=1e-4, length_grouped=True, swapped=True, dropout=False),
+            silver_factor=12.0,
+            silver_limit=120_000,
             kept_gold=0.9,
         ),
     )

@@ -207,6 +207,21 @@ def test_symmetry_is_trained_and_not_validated(bert: Path, tmp_path: Path):
     assert figures[1]["val_mse"] == figures[0]["val_mse"]
 
 
+@pytest.mark.parametrize("base", ["bert", "distilbert"])
+@pytest.mark.parametrize("dropout", [True, False])
+def test_dropout_is_the_recipes_choice(base: str, dropout: bool, tmp_path: Path, request: pytest.FixtureRequest):
+    """Without `dropout` the model trains as it scores; the checkpoint keeps what its base says of dropout."""
+    folder, steps, pairs = request.getfixturevalue(base), [], labels(80).train
+    stage = Stage(epochs=2, batch_size=8, warmup_steps=0, learning_rate=0.0, dropout=dropout)
+    fine_tune(folder, pairs, pairs, stage, tmp_path / "out", progress=steps.append, precision="fp32")
+    figures = steps[-1].figures  # the loss is the mean of the ten steps of the first epoch
+    assert (figures["loss"] == pytest.approx(figures["val_mse"], rel=1e-5)) is not dropout
+    before, after = (AutoModelForSequenceClassification.from_pretrained(path).config for path in (folder, tmp_path / "out"))
+    names = ("hidden_dropout_prob", "dropout")
+    assert [getattr(after, name, None) for name in names] == [getattr(before, name, None) for name in names]
+    assert 0.1 in [getattr(after, name, None) for name in names]
+
+
 @pytest.mark.parametrize("best_epoch", [True, False])
 def test_last_or_best_epoch(best_epoch: bool, bert: Path, tmp_path: Path):
     """Where learning makes the validation loss worse, `best_epoch` saves the weights of the lowest, else the last."""
