@@ -53,8 +53,8 @@ RECIPES = {
         # that has moved all the way to such labels knows less of other texts.
         Recipe(
             "silver",
-            gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True),
-            silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True, swapped=True),
+            gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True, dropout=False),
+            silver=Stage(epochs=1, learning_rate=1e-4, warmup_steps=50, length_grouped=True, swapped=True, dropout=False),
             silver_factor=8.0,
             words=0.5,
             kept_gold=0.5,
