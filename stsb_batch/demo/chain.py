@@ -26,7 +26,7 @@ def run_demo(folder: Path) -> None:
     warehouse = lay_out(folder)
     settings = load_settings().model_copy(update={"home": warehouse.home})
 
-    _say(2, "refresh: MiniLM learns from its own similarities, then from the labels; the gate decides (about 5 minutes)")
+    _say(2, "refresh: MiniLM learns from its own similarities, then from the labels; the gate decides (about 4 minutes)")
     request = RefreshRequest(
         labels=str(warehouse.labels), base_model="minilm", recipe="silver", name="demo", settings=settings
     )
