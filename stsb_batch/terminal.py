@@ -9,13 +9,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 LINE_SECONDS = 5.0
 
-out = Console(highlight=False)
+out = Console(highlight=False, soft_wrap=True)  # a line stays whole in a pipe, where the width is not known
 err = Console(stderr=True, highlight=False)
 
 
 def say(line: str) -> None:
     """Tell a person what has just been done."""
-    err.print(line)
+    err.print(line, soft_wrap=True)
 
 
 @contextmanager

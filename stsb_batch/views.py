@@ -92,14 +92,14 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
             f"{outcome.shards - outcome.shards_scored} of {outcome.shards} shards had been scored before and were kept."
         )
     _show_bad_files(outcome.bad_files)
-    out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(outcome.target.report)}", soft_wrap=True)
+    out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(outcome.target.report)}")
 
 
 def _show_bad_files(bad_files: list[BadFile]) -> None:
     if bad_files:
         out.print(f"Left out: {len(bad_files)} of the files", style="bold")
         for bad in bad_files:
-            out.print(f"  {escape(str(bad.error))}", soft_wrap=True)
+            out.print(f"  {escape(str(bad.error))}")
 
 
 def show_verification(found: Verification, *, as_json: bool) -> None:
@@ -107,9 +107,9 @@ def show_verification(found: Verification, *, as_json: bool) -> None:
         _print_json({"ok": not found.problems} | asdict(found))
         return
     for line in found.problems:
-        out.print(escape(f"WRONG  {line}"), soft_wrap=True, style="bold red")
+        out.print(escape(f"WRONG  {line}"), style="bold red")
     for line in found.notes:
-        out.print(escape(line), soft_wrap=True)
+        out.print(escape(line))
     verdict = f"{len(found.problems)} problems" if found.problems else "All is well"
     gap = f", largest gap {found.largest_gap:.5f}" if found.rescored else ""
     out.print(f"{verdict}: {found.files:,} files, {found.rows:,} rows read, {found.rescored:,} rows scored again{gap}.")
@@ -123,9 +123,9 @@ def show_findings(findings: list[Finding], *, as_json: bool) -> None:
     style = {"OK": "green", "WARN": "yellow", "FAIL": "bold red"}
     for finding in findings:
         head = Text.assemble((f"{finding.state:5}", style[finding.state]), f"{finding.part:9} {finding.message}")
-        out.print(head, soft_wrap=True)
+        out.print(head)
         if finding.remedy:
-            out.print(Text(f"     {'':9} {finding.remedy}"), soft_wrap=True)
+            out.print(Text(f"     {'':9} {finding.remedy}"))
 
 
 def show_bench(found: dict, *, as_json: bool) -> None:

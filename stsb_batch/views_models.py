@@ -41,17 +41,16 @@ def show_evaluation(found: Evaluation, *, as_json: bool) -> None:
     out.print(
         f"order: score(a, b) and score(b, a) differ by {gaps.mean_gap:.3f} on average, 95 % by at most {gaps.p95_gap:.3f}, "
         f"all by at most {gaps.max_gap:.3f} ({gaps.pairs:,} pairs of {found.main_part})",
-        soft_wrap=True,
     )
-    out.print(f"half-width: {found.conformal.said}", soft_wrap=True)
+    out.print(f"half-width: {found.conformal.said}")
     out.print(f"{escape(report['model'][0])} ({report['model_digest'][0][:12]})")
 
 
 def show_gate(decision: GateDecision) -> None:
     for check in decision.checks:
-        out.print(f"  {escape(check)}", style="green" if check.startswith("PASS") else "red", soft_wrap=True)
+        out.print(f"  {escape(check)}", style="green" if check.startswith("PASS") else "red")
     for note in decision.notes:
-        out.print(f"  note: {escape(note)}", style="dim", soft_wrap=True)
+        out.print(f"  note: {escape(note)}", style="dim")
 
 
 def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, texts: bool = False, as_json: bool) -> None:
@@ -70,13 +69,13 @@ def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, tex
     _show_labels(version.card["labels"])
     if outcome.churn:
         show_churn(outcome.churn, texts=texts)
-    out.print(f"half-width: {Conformal(**version.card['conformal']).said}", soft_wrap=True)
+    out.print(f"half-width: {Conformal(**version.card['conformal']).said}")
     out.print(f"gate: {'passed' if decision.passed else 'refused, the champion stays'}")
     show_gate(decision)
     out.print(f"model   {version.reference} ({version.digest[:12]})")
     if stack is not None and decision.passed and champion != version.reference:
         command = f"`stsb-batch models promote {version.reference}`"
-        out.print(f"champion is {champion or 'still none'}; {command} makes this one champion", soft_wrap=True)
+        out.print(f"champion is {champion or 'still none'}; {command} makes this one champion")
 
 
 def _show_labels(labels: dict) -> None:
@@ -94,7 +93,7 @@ def _show_labels(labels: dict) -> None:
 def show_churn(found: SampleChurn, *, texts: bool) -> None:
     """Print the worst movers by file and row; their texts only on request. The figures stand among the gate's checks."""
     title = f"What would change: the worst of {found.churn.pairs:,} pairs of {escape(found.sample.source)}"
-    out.print(title, style="bold", soft_wrap=True)
+    out.print(title, style="bold")
     table = Table()
     for name in ("file", "row", "champion", "challenger", "move"):
         table.add_column(name, justify="left" if name == "file" else "right")
@@ -105,7 +104,7 @@ def show_churn(found: SampleChurn, *, texts: bool) -> None:
     out.print(table)
     for mover in found.churn.movers if texts else ():
         left, right = found.texts(mover.position)
-        out.print(escape(f"  {mover.champion:.2f} -> {mover.challenger:.2f}  {left} | {right}"), soft_wrap=True)
+        out.print(escape(f"  {mover.champion:.2f} -> {mover.challenger:.2f}  {left} | {right}"))
 
 
 def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -> None:
@@ -159,7 +158,7 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     _show_labels(card["labels"])
     out.print(metrics_table(metrics))
     if "conformal" in card:
-        out.print(f"half-width: {Conformal(**card['conformal']).said}", soft_wrap=True)
+        out.print(f"half-width: {Conformal(**card['conformal']).said}")
     out.print("gate: " + ("passed" if card["gate"]["passed"] else "refused"))
     show_gate(GateDecision(**card["gate"]))
     out.print("history" if moves else "history: it has never been champion")
@@ -177,6 +176,6 @@ def show_garbage(found: Garbage, *, removed: bool, as_json: bool) -> None:
         out.print("Nothing to remove: all versions are among the newest, or have been champion.")
     else:
         size = f"{found.size_bytes / 1e6:,.0f} MB"
-        out.print(f"{'Removed' if removed else 'Would remove'} {', '.join(names)} ({size}).", soft_wrap=True)
+        out.print(f"{'Removed' if removed else 'Would remove'} {', '.join(names)} ({size}).")
         if not removed:
             out.print("Nothing was removed. Do it with `stsb-batch models gc --yes`, with the same --keep.")

@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from stsb_batch.models.registry import promote
+from stsb_batch.terminal import out, say
 from tests.conftest import make_pairs
 from tests.models.test_registry import add
 from tests.reliability.harness import Driver
@@ -280,3 +281,11 @@ def test_doctor_passes_and_fails_with_78():
     ill = run("doctor", "--json", STSB_BATCH_ENGINE="onnx")
     assert ill.returncode == 78
     assert {row["state"] for row in json.loads(ill.stdout) if row["part"] == "device"} == {"FAIL"}
+
+
+def test_lines_stay_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]):
+    """A line longer than a terminal is wide is not broken: whoever searches the output finds the sentence."""
+    line = " ".join(["word"] * 60)
+    out.print(line)
+    say(line)
+    assert capsys.readouterr() == (f"{line}\n", f"{line}\n")

@@ -53,8 +53,8 @@ def run_demo(folder: Path) -> None:
         f"{home} report {nearby(outcome.target.root)}",
         f"{home} models show champion",
     ):
-        out.print(f"  {escape(command)}", soft_wrap=True, style="bold")
+        out.print(f"  {escape(command)}", style="bold")
 
 
 def _say(step: int, text: str) -> None:
-    out.print(f"\n{step}. {escape(text)}", style="bold", soft_wrap=True)
+    out.print(f"\n{step}. {escape(text)}", style="bold")
