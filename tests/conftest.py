@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test may ask the network
 os.environ["HF_DATASETS_OFFLINE"] = "1"
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: our kernels run on the CPU
 
 from stsb_batch.settings import Settings, load_settings
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert

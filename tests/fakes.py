@@ -25,6 +25,7 @@ class FakeEngine:
 
     choice = EngineChoice("fake", "cpu", "fp32")
     depth = 1
+    packs = False
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, int]] = []

@@ -31,7 +31,7 @@ def open_scorer(
     """Load tokeniser and engine once per process; the fp32 engine to compare with is loaded when it is first needed."""
     tokenizer = load_tokenizer(checkpoint.path)
     plain = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
-    engine = open_engine(checkpoint, choice, cache=cache, fixed_shapes=fixed_shapes)
+    engine = open_engine(checkpoint, choice, cache=cache)
 
     @lru_cache(maxsize=1)
     def reference():

@@ -1,4 +1,4 @@
-"""One shard from input to committed output: read and tokenise, score, write, each in its own thread, one window apart."""
+"""One shard from input to committed output: read and tokenise, score, check and write, each in its own thread."""
 
 import contextlib
 import ctypes
@@ -101,11 +101,8 @@ class ShardRun:
                 window, prepared = item
                 with self._timed("score"):
                     scored = self.scorer.score_prepared(prepared, self._advance)
-                self.sketch = self.sketch.merge(self._sketch(scored))
-                self._judge_bad_rows(scored, window)
                 with self._timed("wait for output"):
-                    behind.call(self._write, writer, quarantine, window, scored)
-                release_memory()
+                    behind.call(self._finish, writer, quarantine, window, prepared, scored)
             with self._timed("wait for output"):
                 behind.wait()
         self.sketch.first_score = self.first_score
@@ -135,6 +132,17 @@ class ShardRun:
                 prepared = self.scorer.prepare(window.rows.column(columns.left), window.rows.column(columns.right))
             yield window, prepared
 
+    def _finish(
+        self, writer, quarantine: RowQuarantine, window: Window, prepared: PreparedPairs, scored: ScoredPairs
+    ) -> None:
+        """Check what the engine gave for a window, count it and write it, while the engine has the next one."""
+        with self._timed("check"):
+            gaps = self.scorer.parity_gaps(prepared, scored)
+            self.sketch = self.sketch.merge(self._sketch(scored, gaps))
+            self._judge_bad_rows(scored, window)
+        self._write(writer, quarantine, window, scored)
+        release_memory()
+
     def _write(self, writer, quarantine: RowQuarantine, window: Window, scored: ScoredPairs) -> None:
         with self._timed("write"):
             rows, columns = window.rows, self.plan.request.columns
@@ -150,8 +158,8 @@ class ShardRun:
                 out = out.filter(pa.array(~bad))
             writer.write_batch(out)
 
-    def _sketch(self, scored: ScoredPairs) -> Sketch:
-        sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=scored.gaps)
+    def _sketch(self, scored: ScoredPairs, gaps: np.ndarray) -> Sketch:
+        sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=gaps)
         fallback = 0 if self.scorer.tokenizer.fast else sketch.scored
         return replace(sketch, model_tokens=scored.model_tokens, filling=scored.filling, fallback=fallback)
 

@@ -1,13 +1,14 @@
-"""Batches of pairs of one length under a token budget. Pure: lengths in, row numbers and rectangles out.
+"""Batches of pairs under a token budget, nothing padded. Pure: lengths in, row numbers and arrays out.
 
-A window holds so many pairs that each length fills its batches: nothing is padded, and the score of a pair cannot depend on
-how long its neighbours are.
+A window holds so many pairs that each length fills its batches: rectangles of pairs of one length, for any engine. An engine
+that packs takes pairs of any length one after the other. Either way a pair's score cannot depend on its neighbours' lengths.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from stsb_batch.scoring.chunks import ranges
 from stsb_batch.scoring.tokens import TokenizedPairs
 
 
@@ -17,6 +18,19 @@ class Batch:
 
     input_ids: np.ndarray
     token_type_ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Pairs one after the other, filled up to fixed sizes, as one array of int32.
+
+    `numbers` holds the ids, positions and segments (tokens,) of all tokens, then the starts and lengths (pairs,) of all
+    pairs. `pairs` is a power of two; those that only fill up have no tokens. `longest` is the length of the longest pair.
+    """
+
+    numbers: np.ndarray
+    pairs: int
+    longest: int
 
 
 def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
@@ -33,8 +47,35 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     return batches
 
 
+def plan_packed(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+    """Split row numbers into batches of at most `max_tokens` in all, unless it is one row; longest first."""
+    order = np.argsort(-lengths, kind="stable")
+    tokens = np.cumsum(lengths[order])
+    batches, begin, before = [], 0, 0
+    while begin < len(order):
+        end = max(begin + 1, int(np.searchsorted(tokens, before + max_tokens, side="right")))
+        batches.append(order[begin:end])
+        begin, before = end, int(tokens[end - 1])
+    return batches
+
+
 def gather_batch(tokens: TokenizedPairs, rows: np.ndarray) -> Batch:
     """Lay the given rows, all of one length, out as a rectangle."""
     starts = tokens.offsets[rows]
     places = starts[:, None] + np.arange(tokens.offsets[rows[0] + 1] - starts[0])  # (pairs, tokens)
     return Batch(input_ids=tokens.ids[places].astype(np.int64), token_type_ids=tokens.segments[places].astype(np.int64))
+
+
+def pack_batch(tokens: TokenizedPairs, rows: np.ndarray, size: int) -> PackedBatch:
+    """Lay the given rows, longest first, out one after the other, with room for `size` tokens."""
+    lengths = tokens.offsets[rows + 1] - tokens.offsets[rows]
+    used, pairs = int(lengths.sum()), 1 << (len(rows) - 1).bit_length()
+    starts, places = np.cumsum(lengths) - lengths, ranges(tokens.offsets[rows], lengths)
+    numbers = np.zeros(3 * size + 2 * pairs, np.int32)
+    ids, positions, segments = numbers[: 3 * size].reshape(3, size)
+    ids[:used], segments[:used] = tokens.ids[places], tokens.segments[places]
+    positions[:used] = places - np.repeat(tokens.offsets[rows], lengths)
+    numbers[3 * size : 3 * size + pairs] = size
+    numbers[3 * size : 3 * size + len(rows)] = starts
+    numbers[3 * size + pairs : 3 * size + pairs + len(rows)] = lengths
+    return PackedBatch(numbers, pairs, int(lengths[0]))

@@ -10,7 +10,7 @@ import numpy as np
 
 from stsb_batch.errors import DeviceLostError, first_line
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
-from stsb_batch.scoring.batches import Batch, gather_batch, plan_batches
+from stsb_batch.scoring.batches import Batch, PackedBatch, gather_batch, pack_batch, plan_batches, plan_packed
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.tokens import TokenizedPairs
 
@@ -97,7 +97,8 @@ class _Run:
         self._engine, self._tokens, self._rows, self._budget = engine, tokens, rows, budget
         self._lengths = tokens.lengths[rows]
         self.result = GuardedScores.empty(len(rows))
-        self.queue = deque(plan_batches(self._lengths, budget.tokens))
+        self._plan = plan_packed if engine.packs else plan_batches
+        self.queue = deque(self._plan(self._lengths, budget.tokens))
         self.running: deque[tuple[np.ndarray, Callable[[], np.ndarray]]] = deque()
 
     def step(self) -> np.ndarray:
@@ -119,7 +120,13 @@ class _Run:
             with contextlib.suppress(Exception):
                 collect()
 
-    def _gather(self, places: np.ndarray) -> Batch:
+    def _gather(self, places: np.ndarray) -> Batch | PackedBatch:
+        if self._engine.packs:
+            used = int(self._lengths[places].sum())
+            size = max(used, self._budget.tokens)
+            self.result.tokens += size
+            self.result.filling += size - used
+            return pack_batch(self._tokens, self._rows[places], size)
         length = int(self._lengths[places[0]])
         size = max(len(places), self._budget.filled(length))
         self.result.tokens += size * length
@@ -137,7 +144,7 @@ class _Run:
         if out_of_memory:
             self._budget.shrink(int(self._lengths[places].sum()))
             rest = np.concatenate([[], *self.queue]).astype(int)
-            self.queue = deque(rest[batch] for batch in plan_batches(self._lengths[rest], self._budget.tokens))
+            self.queue = deque(rest[batch] for batch in self._plan(self._lengths[rest], self._budget.tokens))
         self.queue.extendleft(reversed(np.array_split(places, 2)))
         return places[:0]
 

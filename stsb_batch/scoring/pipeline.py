@@ -13,7 +13,7 @@ from stsb_batch.scoring.guard import GuardedScores, TokenBudget, score_guarded
 from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
 from stsb_batch.scoring.tokens import PairTokenizer, TokenizedPairs
 
-PARITY_PAIRS = 16  # pairs of each window that are scored a second time in fp32
+PARITY_LENGTHS, PARITY_PAIRS = 4, 4  # so many pairs each of so many lengths in a window are scored a second time in fp32
 # on the 0-5 scale; beyond it an engine is wrong, not rounded
 PARITY_TOLERANCE = {"fp32": 0.005, "bf16": 0.1, "fp16": 0.1, "int8": 0.3}
 
@@ -23,8 +23,7 @@ class ScoredPairs:
     """What became of a window's rows.
 
     `scores` (rows,) float32, NaN where there is none · `statuses` (rows,) int8 · `lengths` (rows,) int32 tokens, 0 where
-    not scored · `distinct` pairs that went through the model · `model_tokens`, of which `filling` only filled batches up ·
-    `gaps` (sample,) |score - fp32 score|.
+    not scored · `distinct` pairs that went through the model · `model_tokens`, of which `filling` only filled batches up.
     """
 
     scores: np.ndarray
@@ -33,7 +32,6 @@ class ScoredPairs:
     distinct: int
     model_tokens: int
     filling: int
-    gaps: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,10 @@ class PairScorer:
 
     def score(self, left: pa.Array, right: pa.Array, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
         """Score each row of two text columns (rows,). `progress(rows, tokens)` hears of each finished batch."""
-        return self.score_prepared(self.prepare(left, right), progress)
+        prepared = self.prepare(left, right)
+        scored = self.score_prepared(prepared, progress)
+        self.parity_gaps(prepared, scored)
+        return scored
 
     def prepare(self, left: pa.Array, right: pa.Array) -> PreparedPairs:
         """Classify and tokenise two text columns (rows,); needs no engine, so that it can run ahead of one."""
@@ -67,7 +68,7 @@ class PairScorer:
         """Run the engine over prepared pairs and put the scores back into the order of the rows."""
         pairs, tokens = prepared.pairs, prepared.tokens
         copies = np.bincount(pairs.inverse, minlength=len(tokens.lengths))
-        distinct, gaps = self._score_tokens(tokens, copies, progress)
+        distinct = self._score_tokens(tokens, copies, progress)
 
         statuses = pairs.statuses
         statuses[pairs.rows[tokens.truncated[pairs.inverse]]] = OK_TRUNCATED
@@ -79,10 +80,10 @@ class PairScorer:
         lengths[pairs.rows] = tokens.lengths[pairs.inverse]
         if progress:
             progress(len(statuses) - len(pairs.rows), 0)
-        return ScoredPairs(scores, statuses, lengths, len(copies), distinct.tokens, distinct.filling, gaps)
+        return ScoredPairs(scores, statuses, lengths, len(copies), distinct.tokens, distinct.filling)
 
-    def _score_tokens(self, tokens: TokenizedPairs, copies: np.ndarray, progress) -> tuple[GuardedScores, np.ndarray]:
-        """Score distinct pairs, and a sample of them a second time in fp32; returns the scores and the sample's gaps."""
+    def _score_tokens(self, tokens: TokenizedPairs, copies: np.ndarray, progress) -> GuardedScores:
+        """Score distinct pairs, in fp32 where half precision overflows."""
 
         def advance(rows: np.ndarray) -> None:
             if progress:
@@ -91,22 +92,35 @@ class PairScorer:
         everything = np.arange(len(copies))
         result = score_guarded(self.engine, tokens, everything, self.budget, advance)
         bad = np.flatnonzero((result.failures == OK) & ~np.isfinite(result.scores))
-        if len(bad):  # half precision can overflow where fp32 does not
+        if len(bad):
             result.replace(bad, self._score_reference(tokens, bad))
         still_bad = (result.failures == OK) & ~np.isfinite(result.scores)
         result.failures[still_bad] = NONFINITE
         result.scores[result.failures != OK] = np.nan
+        return result
+
+    def parity_gaps(self, prepared: PreparedPairs, scored: ScoredPairs) -> np.ndarray:
+        """Score a sample of short, usual and long pairs a second time in fp32; returns |score - fp32 score| (sample,).
+
+        Raises `ModelIntegrityError` when a gap is beyond rounding. Without `parity` nothing is scored and none returned.
+        """
+        pairs, tokens = prepared.pairs, prepared.tokens
+        if not self.parity or not len(tokens.lengths):
+            return np.empty(0, np.float32)
+        scores = np.empty(len(tokens.lengths), np.float32)
+        scores[pairs.inverse] = scored.scores[pairs.rows]
         by_length = np.argsort(tokens.lengths, kind="stable")
-        sample = np.unique(by_length[np.linspace(0, len(copies) - 1, PARITY_PAIRS).astype(int)]) if len(copies) else bad
-        sample = sample[result.failures[sample] == OK] if self.parity else bad[:0]
-        gaps = np.abs(result.scores[sample] - self._score_reference(tokens, sample).scores)
+        begin = np.linspace(0, max(0, len(scores) - PARITY_PAIRS), PARITY_LENGTHS).astype(int)
+        sample = np.unique(by_length[(begin[:, None] + np.arange(PARITY_PAIRS)).clip(max=len(scores) - 1)])
+        sample = sample[np.isfinite(scores[sample])]
+        gaps = np.abs(scores[sample] - self._score_reference(tokens, sample).scores)
         gaps = gaps[np.isfinite(gaps)]
         if gaps.max(initial=0.0) > PARITY_TOLERANCE[self.engine.choice.precision]:
             raise ModelIntegrityError(
                 f"Engine {self.engine.choice} gives scores up to {gaps.max():.3f} away from fp32 torch. Choose another with "
                 "--engine or --precision, or accept it with --no-parity."
             )
-        return result, gaps
+        return gaps
 
     def _score_reference(self, tokens: TokenizedPairs, rows: np.ndarray) -> GuardedScores:
         if not len(rows):

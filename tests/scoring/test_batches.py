@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stsb_batch.scoring.batches import gather_batch, plan_batches
+from stsb_batch.scoring.batches import gather_batch, pack_batch, plan_batches, plan_packed
 from stsb_batch.scoring.tokens import TokenizedPairs
 
 
@@ -32,3 +32,37 @@ def test_batch_has_each_row_s_tokens(rows: list[list[int]], random):
     batch = gather_batch(tokens, chosen + 1)
     assert batch.input_ids.tolist() == [rows[row] for row in chosen]
     assert batch.token_type_ids.tolist() == [[token % 2 for token in rows[row]] for row in chosen]
+
+
+@given(st.lists(st.integers(3, 512), min_size=1, max_size=300), st.integers(16, 4096))
+def test_packed_plan_is_a_permutation_within_the_budget(lengths: list[int], max_tokens: int):
+    """Each row is in exactly one batch, longest first, within the budget unless it is one row, as full as can be."""
+    batches = plan_packed(np.array(lengths, np.int64), max_tokens)
+    rows = [row for batch in batches for row in batch.tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
+    used = [sum(lengths[row] for row in batch) for batch in batches]
+    assert all(len(batch) == 1 or tokens <= max_tokens for batch, tokens in zip(batches, used, strict=True))
+    for tokens, following in zip(used, batches[1:], strict=False):
+        assert tokens + lengths[following[0]] > max_tokens
+
+
+@given(st.lists(st.lists(st.integers(1, 1000), min_size=2, max_size=9), min_size=1, max_size=20), st.integers(0, 50))
+def test_packed_batch_has_each_row_s_tokens(rows: list[list[int]], room: int):
+    """Ids, positions and segments of each row stand where its start and length say; what fills up has no tokens."""
+    rows = sorted(rows, key=len, reverse=True)
+    flat = np.array([7, 7] + [token for row in rows for token in row], np.int32)  # a row in front that is not asked for
+    offsets = np.concatenate([[0, 2], 2 + np.cumsum([len(row) for row in rows])])
+    tokens = TokenizedPairs(flat, (flat % 2).astype(np.int8), offsets, np.zeros(len(rows) + 1, bool))
+    size = int(offsets[-1]) - 2 + room
+    batch = pack_batch(tokens, np.arange(len(rows)) + 1, size)
+    ids, positions, segments = batch.numbers[: 3 * size].reshape(3, size)
+    starts, lengths = batch.numbers[3 * size :].reshape(2, batch.pairs)
+    assert len(rows) <= batch.pairs < 2 * len(rows)
+    assert batch.longest == len(rows[0])
+    assert not lengths[len(rows) :].any()
+    for row, start, length in zip(rows, starts, lengths, strict=False):
+        place = slice(start, start + length)
+        assert ids[place].tolist() == row
+        assert positions[place].tolist() == list(range(len(row)))
+        assert segments[place].tolist() == [token % 2 for token in row]

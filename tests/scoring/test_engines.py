@@ -1,12 +1,8 @@
 """Every engine agrees with fp32 torch (law 9), for BERT and DistilBERT, and with transformers itself."""
 
-from contextlib import contextmanager, nullcontext
-from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from transformers import (
@@ -21,37 +17,12 @@ from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
-from stsb_batch.scoring.batches import Batch, gather_batch, plan_batches
 from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
 from stsb_batch.scoring.engines.forward import exact_forward
-from stsb_batch.scoring.engines.graphs import GraphedForward
 from stsb_batch.scoring.engines.openvino_engine import compress_weights, ov
-from stsb_batch.scoring.engines.torch_engine import TorchEngine
 from stsb_batch.scoring.guard import TokenBudget
-from stsb_batch.scoring.pipeline import PairScorer
-from tests.conftest import make_pairs
+from tests.scoring.agreement import check_same_bits, reference, scores
 from tests.scoring.test_golden import make_checkpoint
-from tests.scoring.test_tokens import tokenizer
-
-
-def scores(folder: Path, choice: EngineChoice, cache_folder: Path) -> np.ndarray:
-    frame = make_pairs(200)
-    checkpoint, parity = open_checkpoint(folder), choice.precision == "fp32"  # the tests measure the gap themselves
-    scorer = open_scorer(checkpoint, choice, max_length=128, max_tokens=1024, cache=cache_folder, parity=parity)
-    return scorer.score(pa.array(frame["sentence1"]), pa.array(frame["sentence2"])).scores
-
-
-@cache
-def reference(folder: Path) -> np.ndarray:
-    """Score pair by pair as plain transformers does, without any of our code."""
-    frame = make_pairs(200)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.inference_mode():
-        pairs = zip(frame["sentence1"], frame["sentence2"], strict=True)
-        found = np.array([model(**tokenizer(*pair, return_tensors="pt")).logits.item() for pair in pairs], np.float32)
-    assert found.std() > 0.3, "scores that hardly vary would prove nothing"
-    return found
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
@@ -96,31 +67,16 @@ def test_other_architectures_take_the_plain_path(tmp_path: Path):
 def test_same_pair_same_score_to_the_bit(precision: str, tmp_path: Path):
     """With OpenVINO a score depends on nothing but the pair: not on neighbours, batch size, order or window (law 3)."""
     budgets = [(TokenBudget(tokens), window) for tokens, window in ((32, 60), (100, 7), (4096, 60), (4096, 1))]
-    check_same_bits(EngineChoice("openvino", "cpu", precision), budgets, tmp_path)
+    choice = EngineChoice("openvino", "cpu", precision)
+    check_same_bits(open_engine(open_checkpoint(make_checkpoint(tmp_path / "model")), choice, cache=tmp_path), budgets)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_fixed_shapes_give_the_same_bits_on_torch(precision: str, tmp_path: Path):
     """With batches filled up, torch too gives a score that does not depend on neighbours, order or window."""
     budgets = [(TokenBudget(160, fixed_shapes=True), window) for window in (60, 7, 1)]
-    check_same_bits(EngineChoice("torch", "cpu", precision), budgets, tmp_path)
-
-
-def check_same_bits(choice: EngineChoice, budgets: list[tuple[TokenBudget, int]], tmp_path: Path) -> None:
-    """Score 60 pairs in several orders, windows and budgets; each pair must have one score only."""
-    engine = open_engine(open_checkpoint(make_checkpoint(tmp_path / "model")), choice, cache=tmp_path)
-    frame, rng = make_pairs(60), np.random.default_rng(0)
-    found = {}
-    for budget, window in budgets:
-        scorer = PairScorer(tokenizer(128), engine, lambda: engine, budget)
-        order = rng.permutation(frame.height)
-        for start in range(0, frame.height, window):
-            part = frame[order[start : start + window].tolist()]
-            result = scorer.score(pa.array(part["sentence1"]), pa.array(part["sentence2"])).scores
-            for row, value in zip(part["id"], result, strict=True):
-                found.setdefault(row, set()).add(value)
-    assert len(found) == 60
-    assert all(len(values) == 1 for values in found.values())
+    choice = EngineChoice("torch", "cpu", precision)
+    check_same_bits(open_engine(open_checkpoint(make_checkpoint(tmp_path / "model")), choice, cache=tmp_path), budgets)
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
@@ -155,106 +111,6 @@ def test_int8_leaves_the_head_in_fp32(tmp_path: Path):
     constants = [node for node in converted.get_ops() if node.get_type_name() == "Constant"]
     rows = [node.shape[0] for node in constants if node.get_element_type() == ov.Type.i8]
     assert rows and min(rows) >= 64
-
-
-@pytest.mark.gpu
-def test_cuda_graphs_give_the_same_scores(bert: Path, tmp_path: Path):
-    """On CUDA, captured passes give what single launches give."""
-    batch = Batch(np.full((8, 21), 999), np.zeros((8, 21), np.int64))
-    engines = [
-        TorchEngine(open_checkpoint(bert), EngineChoice("torch", "cuda", "fp16"), fixed_shapes=fixed)
-        for fixed in (False, True)
-    ]
-    once, graphed = ([engine.submit(batch)() for _ in range(4)] for engine in engines)
-    assert np.array_equal(once, graphed)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("model", ["bert", "distilbert"])
-def test_cuda_fp16_agrees_with_transformers(model, request: pytest.FixtureRequest, tmp_path: Path):
-    """On CUDA the plain engine in fp16 stays within 0.05 of fp32."""
-    folder = request.getfixturevalue(model)
-    assert np.abs(scores(folder, EngineChoice("torch", "cuda", "fp16"), tmp_path) - reference(folder)).max() <= 0.05
-
-
-def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch: pytest.MonkeyPatch):
-    """With stand-ins for CUDA's calls: three batches start before one is waited for, and the scores are the CPU's."""
-    engine = TorchEngine(open_checkpoint(bert), EngineChoice("torch", "cpu", "fp32"))
-    tokens = tokenizer(64).encode(
-        *(pa.array(make_pairs(90)[name], pa.large_string()) for name in ("sentence1", "sentence2"))
-    )
-    batches = [gather_batch(tokens, rows) for rows in plan_batches(tokens.lengths, 256)][:3]
-    expected = [engine.submit(batch)() for batch in batches]
-    waited, real_to, real_empty = [], torch.Tensor.to, torch.empty
-
-    class Event:
-        def record(self) -> None: ...
-
-        def synchronize(self) -> None:
-            waited.append(self)
-
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: real_to(self, "cpu"))
-    monkeypatch.setattr(torch, "empty", lambda *size, **_: real_empty(*size))
-    engine._copies = object()
-    collects = [engine.submit(batch) for batch in batches]
-    assert not waited
-    assert all(np.array_equal(collect(), scores) for collect, scores in zip(collects, expected, strict=True))
-    assert len(waited) == 3
-
-
-class Recorder:
-    """Stand-in for CUDA graphs: `replay` repeats what was called during the capture, on the same tensors."""
-
-    def __init__(self, forward) -> None:
-        self.forward, self.graph, self.replays = forward, None, 0
-
-    def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        scores = self.forward(**inputs)
-        if self.graph is not None:
-            self.graph.run = lambda: scores.copy_(self.forward(**inputs))
-        return scores
-
-    def stand_in(self, monkeypatch: pytest.MonkeyPatch, failure: str = "") -> None:
-        recorder = self
-
-        class Graph:
-            def replay(self) -> None:
-                recorder.replays += 1
-                self.run()
-
-            def pool(self) -> str:
-                return "pool"
-
-        @contextmanager
-        def capture(graph: Graph, *, pool: str | None, capture_error_mode: str):
-            if failure:
-                raise RuntimeError(failure)
-            recorder.graph = graph
-            yield
-            recorder.graph = None
-
-        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-        monkeypatch.setattr(torch.cuda, "graph", capture)
-
-
-@pytest.mark.parametrize("failure", ["", "operation not permitted when stream is capturing"])
-def test_graphs_give_the_scores_of_the_forward_pass(bert: Path, failure: str, monkeypatch: pytest.MonkeyPatch):
-    """A shape is run, then captured, then replayed, with the scores of the plain pass; a failed capture changes nothing."""
-    plain = exact_forward(AutoModelForSequenceClassification.from_pretrained(bert).eval())
-    recorder, rng = Recorder(plain), torch.Generator().manual_seed(0)
-    recorder.stand_in(monkeypatch, failure)
-    graphed = GraphedForward(recorder)
-    with torch.inference_mode():
-        for shape in [(4, 9), (4, 9), (2, 17), (4, 9), (2, 17), (4, 9)]:
-            ids = torch.randint(0, 1_000, shape, generator=rng)
-            inputs = {"input_ids": ids, "token_type_ids": (ids > 500).long()}
-            assert torch.equal(graphed(**inputs), plain(**inputs))
-    assert recorder.replays == (0 if failure else 4)
 
 
 def test_converted_model_is_kept(bert: Path, tmp_path: Path):

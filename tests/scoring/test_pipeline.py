@@ -85,6 +85,19 @@ def test_engine_that_is_wrong_stops_the_run():
     skewed = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256))
     with pytest.raises(ModelIntegrityError, match=r"fake fp32 on cpu gives scores up to 0\.1.*--no-parity"):
         skewed.score(left, right)
-    accepted = replace(skewed, parity=False).score(left, right)
-    assert len(accepted.gaps) == 0
-    assert np.isfinite(accepted.scores).all()
+    accepted = replace(skewed, parity=False)
+    scored = accepted.score(left, right)
+    assert len(accepted.parity_gaps(accepted.prepare(left, right), scored)) == 0
+    assert np.isfinite(scored.scores).all()
+
+
+def test_parity_looks_at_short_and_long_pairs():
+    """Four pairs each of four lengths are scored again, the shortest and the longest among them; of few pairs all."""
+    reference, frame = FakeEngine(), make_pairs(300)
+    checked = PairScorer(OURS, FakeEngine(), lambda: reference, TokenBudget(256))
+    columns = pa.array(frame["sentence1"]), pa.array(frame["sentence2"])
+    lengths = checked.score(*columns).lengths
+    assert sum(rows for rows, _ in reference.shapes) == 16
+    assert {lengths.min(), lengths.max()} <= {length for _, length in reference.shapes}
+    few = tuple(column.slice(0, 3) for column in columns)
+    assert checked.parity_gaps(checked.prepare(*few), checked.score(*few)).tolist() == [0.0] * 3

@@ -11,8 +11,8 @@ import numpy as np
 
 from stsb_batch.device import has_fast_bf16, torch_device
 from stsb_batch.errors import ConfigError, UnavailableError
-from stsb_batch.models.checkpoint import Checkpoint
-from stsb_batch.scoring.batches import Batch
+from stsb_batch.models.checkpoint import Checkpoint, load_model
+from stsb_batch.scoring.batches import Batch, PackedBatch
 
 ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
@@ -22,7 +22,7 @@ sys.modules.setdefault("openvino_telemetry", None)
 
 
 class Engine(Protocol):
-    """A loaded model that takes up to `depth` batches at a time.
+    """A loaded model that takes up to `depth` batches at a time: packed ones where it `packs`, else rectangles.
 
     `submit` starts a batch; what it returns waits for the raw regression output, (pairs,) float32, on the scale the model
     was trained on.
@@ -30,8 +30,9 @@ class Engine(Protocol):
 
     choice: "EngineChoice"
     depth: int
+    packs: bool
 
-    def submit(self, batch: Batch) -> Callable[[], np.ndarray]: ...
+    def submit(self, batch: Batch | PackedBatch) -> Callable[[], np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,17 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
     return EngineChoice(engine, device, precision)
 
 
-def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path, fixed_shapes: bool = False) -> Engine:
-    """Load a checkpoint into an engine. `cache` is a folder for converted models, keyed by the weights' digest.
-
-    `fixed_shapes` says that the batches of a length will mostly have the same number of pairs.
-    """
+def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) -> Engine:
+    """Load a checkpoint into an engine. `cache` is a folder for converted models, keyed by the weights' digest."""
     if choice.engine == "openvino":
         from stsb_batch.scoring.engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(checkpoint, choice, cache=cache)
+    from stsb_batch.scoring.engines.forward import PackedForward, exact_forward
+    from stsb_batch.scoring.engines.packed_engine import PackedEngine
     from stsb_batch.scoring.engines.torch_engine import TorchEngine
 
-    return TorchEngine(checkpoint, choice, fixed_shapes=fixed_shapes)
+    model = load_model(checkpoint)
+    packs = choice.device == "cuda" and choice.precision != "fp32"
+    packed = exact_forward(model, PackedForward) if packs else None
+    return TorchEngine(model, choice) if packed is None else PackedEngine(packed, choice)

@@ -1,0 +1,58 @@
+"""CUDA in half precision, for BERT and DistilBERT: packed batches of one size, replayed as CUDA graphs."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from stsb_batch.errors import first_line
+from stsb_batch.scoring.batches import PackedBatch
+from stsb_batch.scoring.engines import EngineChoice, plain
+from stsb_batch.scoring.engines.cuda import DEPTH, Transfer
+from stsb_batch.scoring.engines.forward import DTYPES, PackedForward
+from stsb_batch.scoring.engines.graphs import GraphedForward
+
+log = logging.getLogger(__name__)
+
+
+class PackedEngine:
+    """Run a packed forward pass; the head stays in fp32, so that scores are not rounded to half precision.
+
+    All batches have the same number of tokens, and with it the same kernels: a pair's score has the same bits in each.
+    """
+
+    packs = True
+
+    def __init__(self, forward: PackedForward, choice: EngineChoice) -> None:
+        self.choice = choice
+        on_cuda = choice.device == "cuda"
+        self.depth, self._transfer = (DEPTH, Transfer()) if on_cuda else (1, None)
+        forward.to(device=choice.device, dtype=DTYPES[choice.precision]).head.float()
+        if on_cuda:
+            use_fast_kernels(forward)
+        self._forward = GraphedForward(forward) if on_cuda else forward
+
+    @torch.inference_mode()
+    def submit(self, batch: PackedBatch) -> Callable[[], np.ndarray]:
+        """Start one batch. On CUDA nothing here waits for the device; elsewhere the scores are there."""
+        longest = max(16, 1 << (batch.longest - 1).bit_length())  # few different ones, for each is captured by itself
+        if self._transfer is None:
+            scores = self._forward(torch.from_numpy(batch.numbers), pairs=batch.pairs, longest=longest).numpy()
+            return lambda: scores
+        scores = self._forward(self._transfer.bring(batch.numbers), pairs=batch.pairs, longest=longest)
+        return self._transfer.fetch(scores)
+
+
+@torch.inference_mode()
+def use_fast_kernels(forward: PackedForward) -> None:
+    """Give a forward pass our Triton kernels where they run: not without a C compiler, or on a card they do not know."""
+    tokens = np.concatenate([np.ones(24), np.arange(24), np.zeros(24), [0, 7], [7, 17]]).astype(np.int32)
+    try:
+        from stsb_batch.scoring.engines import kernels
+
+        forward.kernels = kernels
+        forward(torch.from_numpy(tokens).to(forward.positions.weight.device), pairs=2, longest=32).cpu()
+    except Exception as error:  # noqa: BLE001 - Triton raises what its compilers raise
+        log.warning("no Triton kernels, torch's own are slower: %s", first_line(error))
+        forward.kernels = plain
