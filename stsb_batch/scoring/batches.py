@@ -25,7 +25,7 @@ class PackedBatch:
     """Pairs one after the other, filled up to fixed sizes, as one array of int32.
 
     `numbers` holds the ids, positions and segments (tokens,) of all tokens, then the starts and lengths (pairs,) of all
-    pairs. `pairs` is a power of two; those that only fill up have no tokens. `longest` is the length of the longest pair.
+    pairs; those that only fill up have no tokens. `longest` is the length of the longest pair.
     """
 
     numbers: np.ndarray
@@ -48,15 +48,24 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
 
 
 def plan_packed(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-    """Split row numbers into batches of at most `max_tokens` in all, unless it is one row; longest first."""
+    """Split row numbers into batches of at most `max_tokens` in all, unless it is one row; longest first.
+
+    No batch has more rows than `room_for_pairs` says.
+    """
     order = np.argsort(-lengths, kind="stable")
     tokens = np.cumsum(lengths[order])
     batches, begin, before = [], 0, 0
     while begin < len(order):
-        end = max(begin + 1, int(np.searchsorted(tokens, before + max_tokens, side="right")))
+        end = min(int(np.searchsorted(tokens, before + max_tokens, side="right")), begin + room_for_pairs(max_tokens))
+        end = max(end, begin + 1)
         batches.append(order[begin:end])
         begin, before = end, int(tokens[end - 1])
     return batches
+
+
+def room_for_pairs(tokens: int) -> int:
+    """Return how many pairs a packed batch of so many tokens has room for: more than fit, unless texts are single words."""
+    return max(1, tokens // 8)
 
 
 def gather_batch(tokens: TokenizedPairs, rows: np.ndarray) -> Batch:
@@ -69,7 +78,7 @@ def gather_batch(tokens: TokenizedPairs, rows: np.ndarray) -> Batch:
 def pack_batch(tokens: TokenizedPairs, rows: np.ndarray, size: int) -> PackedBatch:
     """Lay the given rows, longest first, out one after the other, with room for `size` tokens."""
     lengths = tokens.offsets[rows + 1] - tokens.offsets[rows]
-    used, pairs = int(lengths.sum()), 1 << (len(rows) - 1).bit_length()
+    used, pairs = int(lengths.sum()), room_for_pairs(size)
     starts, places = np.cumsum(lengths) - lengths, ranges(tokens.offsets[rows], lengths)
     numbers = np.zeros(3 * size + 2 * pairs, np.int32)
     ids, positions, segments = numbers[: 3 * size].reshape(3, size)

@@ -109,9 +109,8 @@ class PairScorer:
             return np.empty(0, np.float32)
         scores = np.empty(len(tokens.lengths), np.float32)
         scores[pairs.inverse] = scored.scores[pairs.rows]
-        by_length = np.argsort(tokens.lengths, kind="stable")
-        begin = np.linspace(0, max(0, len(scores) - PARITY_PAIRS), PARITY_LENGTHS).astype(int)
-        sample = np.unique(by_length[(begin[:, None] + np.arange(PARITY_PAIRS)).clip(max=len(scores) - 1)])
+        chosen = np.unique(np.quantile(tokens.lengths, np.linspace(0, 1, PARITY_LENGTHS), method="nearest"))
+        sample = np.concatenate([np.flatnonzero(tokens.lengths == length)[:PARITY_PAIRS] for length in chosen])
         sample = sample[np.isfinite(scores[sample])]
         gaps = np.abs(scores[sample] - self._score_reference(tokens, sample).scores)
         gaps = gaps[np.isfinite(gaps)]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stsb_batch.scoring.batches import gather_batch, pack_batch, plan_batches, plan_packed
+from stsb_batch.scoring.batches import gather_batch, pack_batch, plan_batches, plan_packed, room_for_pairs
 from stsb_batch.scoring.tokens import TokenizedPairs
 
 
@@ -43,8 +43,9 @@ def test_packed_plan_is_a_permutation_within_the_budget(lengths: list[int], max_
     assert [lengths[row] for row in rows] == sorted(lengths, reverse=True)
     used = [sum(lengths[row] for row in batch) for batch in batches]
     assert all(len(batch) == 1 or tokens <= max_tokens for batch, tokens in zip(batches, used, strict=True))
-    for tokens, following in zip(used, batches[1:], strict=False):
-        assert tokens + lengths[following[0]] > max_tokens
+    assert all(len(batch) <= room_for_pairs(max_tokens) for batch in batches)
+    for batch, tokens, following in zip(batches, used, batches[1:], strict=False):
+        assert tokens + lengths[following[0]] > max_tokens or len(batch) == room_for_pairs(max_tokens)
 
 
 @given(st.lists(st.lists(st.integers(1, 1000), min_size=2, max_size=9), min_size=1, max_size=20), st.integers(0, 50))
@@ -54,11 +55,11 @@ def test_packed_batch_has_each_row_s_tokens(rows: list[list[int]], room: int):
     flat = np.array([7, 7] + [token for row in rows for token in row], np.int32)  # a row in front that is not asked for
     offsets = np.concatenate([[0, 2], 2 + np.cumsum([len(row) for row in rows])])
     tokens = TokenizedPairs(flat, (flat % 2).astype(np.int8), offsets, np.zeros(len(rows) + 1, bool))
-    size = int(offsets[-1]) - 2 + room
+    size = max(int(offsets[-1]) - 2, 8 * len(rows)) + room
     batch = pack_batch(tokens, np.arange(len(rows)) + 1, size)
     ids, positions, segments = batch.numbers[: 3 * size].reshape(3, size)
     starts, lengths = batch.numbers[3 * size :].reshape(2, batch.pairs)
-    assert len(rows) <= batch.pairs < 2 * len(rows)
+    assert len(rows) <= batch.pairs
     assert batch.longest == len(rows[0])
     assert not lengths[len(rows) :].any()
     for row, start, length in zip(rows, starts, lengths, strict=False):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-DEPTH = 3  # batches: one being scored, one queued behind it, one whose scores are on their way back
+DEPTH = 6  # batches under way: enough that the device has work while other threads keep this one waiting
 
 
 class Transfer:

@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import nn
 
 ROWS = 4  # that one program normalises
-TILE = 64  # tokens a side of what one program attends to at a time
+TILE = 32  # tokens that one program takes, and that it attends to at a time
 
 
 @triton.jit
@@ -41,21 +41,21 @@ def add_norm(x: torch.Tensor, residual: torch.Tensor, norm: nn.LayerNorm) -> tor
 @triton.jit
 def _attend(
     query_ptr, key_ptr, value_ptr, out_ptr, starts_ptr, lengths_ptr, query_row, key_row, out_row, scale,
-    FIRST: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, BLOCKS: tl.constexpr, SIZE: tl.constexpr,
+    FIRST: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr, SIZE: tl.constexpr,
 ):  # fmt: skip
-    """One program takes up to QUERIES tokens of one head of one pair, and its keys in BLOCKS of KEYS (Dao et al. 2022)."""
+    """One program takes QUERIES tokens of one head of one pair, and its keys KEYS at a time (Dao et al. 2022)."""
     pair, head, block = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     start, length = tl.load(starts_ptr + pair).to(tl.int64), tl.load(lengths_ptr + pair)
-    query_start, queries = (pair.to(tl.int64), 1) if FIRST else (start, length)
-    if block * QUERIES < queries and length > 0:
-        place, key_place = block * QUERIES + tl.arange(0, QUERIES), tl.arange(0, KEYS)
-        column, real = head * SIZE + tl.arange(0, SIZE), (place < queries)[:, None]
+    query_start, queries = (pair.to(tl.int64), tl.minimum(length, 1)) if FIRST else (start, length)
+    if block * QUERIES < queries:
+        place, column = block * QUERIES + tl.arange(0, QUERIES), head * SIZE + tl.arange(0, SIZE)
+        real = (place < queries)[:, None]
         query = tl.load(query_ptr + (query_start + place[:, None]) * query_row + column[None, :], real, 0.0)
         top = tl.full((QUERIES,), float("-inf"), tl.float32)
         total = tl.zeros((QUERIES,), tl.float32)
         mixed = tl.zeros((QUERIES, SIZE), tl.float32)
-        for number in tl.static_range(BLOCKS):
-            here = number * KEYS + key_place
+        for begin in range(0, length, KEYS):
+            here = begin + tl.arange(0, KEYS)
             key = tl.load(key_ptr + (start + here[None, :]) * key_row + column[:, None], (here < length)[None, :], 0.0)
             value = tl.load(value_ptr + (start + here[:, None]) * key_row + column[None, :], (here < length)[:, None], 0.0)
             likeness = tl.where((here < length)[None, :], tl.dot(query, key) * scale, float("-inf"))
@@ -79,13 +79,10 @@ def attend(
     *,
     first: bool,
 ) -> torch.Tensor:
-    """As `plain.attend`, with sums in fp32. Compiled once for each power of two that `longest` reaches."""
-    out = torch.empty(query.shape, device=query.device, dtype=query.dtype)
-    tile, size = max(16, triton.next_power_of_2(longest)), query.shape[-1] // heads
-    keys = min(tile, TILE)
-    queries = 16 if first else keys
-    _attend[(len(starts), heads, 1 if first else tile // queries)](
+    """As `plain.attend`, with sums in fp32, and with the same bits for a pair whatever the longest one is."""
+    out, size = torch.empty(query.shape, device=query.device, dtype=query.dtype), query.shape[-1] // heads
+    _attend[(len(starts), heads, 1 if first else triton.cdiv(longest, TILE))](
         query, key, value, out, starts, lengths, query.stride(0), key.stride(0), out.stride(0), size**-0.5,
-        FIRST=first, QUERIES=queries, KEYS=keys, BLOCKS=tile // keys, SIZE=size, num_warps=max(1, keys // 32),
+        FIRST=first, QUERIES=16 if first else TILE, KEYS=TILE, SIZE=size, num_warps=1,
     )  # fmt: skip
     return out

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class PackedEngine:
     """Run a packed forward pass; the head stays in fp32, so that scores are not rounded to half precision.
 
-    All batches have the same number of tokens, and with it the same kernels: a pair's score has the same bits in each.
+    All batches have the same size, and with it the same kernels: a pair's score has the same bits in each.
     """
 
     packs = True
@@ -36,7 +36,7 @@ class PackedEngine:
     @torch.inference_mode()
     def submit(self, batch: PackedBatch) -> Callable[[], np.ndarray]:
         """Start one batch. On CUDA nothing here waits for the device; elsewhere the scores are there."""
-        longest = max(16, 1 << (batch.longest - 1).bit_length())  # few different ones, for each is captured by itself
+        longest = max(32, 1 << (batch.longest - 1).bit_length())  # few different ones, for each is captured by itself
         if self._transfer is None:
             scores = self._forward(torch.from_numpy(batch.numbers), pairs=batch.pairs, longest=longest).numpy()
             return lambda: scores
