@@ -27,17 +27,17 @@ import torch
 from stsb_batch.errors import BadDataError
 from stsb_batch.jobs.plan import ScoreRequest
 from stsb_batch.jobs.score import score_dataset
+from stsb_batch.jobs.scorer import MAX_TOKENS
 from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.peers import Contender, Scores, find_peers
 from stsb_batch.report.table import figure
 from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
-from stsb_batch.scoring.engines import choose_engine
+from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from stsb_batch.settings import Settings
 
-SWEEP_PAIRS = 256
+SWEEP_PAIRS = {"cpu": 256, "mps": 256, "cuda": 4_096}  # on which a peer's best setting is found
 TOKENISED = 65_000  # pairs whose texts are tokenised
-MATMUL = (4_096, 384, 1_536)  # rows, inner, columns: one feed-forward product of MiniLM on a batch
 VOCABULARY = 60_000
 SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxholquazerpil")
 
@@ -86,7 +86,7 @@ def run_bench(
         if choice.engine == "openvino" and choice.precision != "int8":
             int8 = Ours(checkpoint, ours.settings.model_copy(update={"engine": "openvino", "precision": "int8"}))
             contenders.append(Contender("stsb-batch int8", "openvino int8 on cpu", int8))
-        contenders += find_peers(checkpoint, frame[:SWEEP_PAIRS], say)
+        contenders += find_peers(checkpoint, frame[: SWEEP_PAIRS[choice.device]], say)
         for contender in contenders:
             contender.run(folder / "warm.parquet", folder / "out.parquet")
         times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
@@ -98,7 +98,7 @@ def run_bench(
                 times[contender.name].append(time.perf_counter() - began)
                 say(f"round {number + 1} of {rounds}: {contender.name} {times[contender.name][-1]:.1f} s")
     results = [_result(contender, times[contender.name], scores) for contender in contenders]
-    ceiling = matmul_ceiling(choice.precision, choice.device)
+    ceiling = matmul_ceiling(checkpoint, choice)
     return {
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "input": input_.name if input_ else "made up, every sentence distinct",
@@ -176,25 +176,32 @@ def tokeniser_speed(checkpoint: Checkpoint, frame: pl.DataFrame, *, rounds: int 
 
 def encoder_weights(checkpoint: Checkpoint) -> int:
     """Return the weights of the encoder's matrix products: each costs 2 FLOP a token."""
-    config = load_model(checkpoint).config
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    inner = getattr(config, "intermediate_size", None) or config.hidden_dim
+    layers, hidden, inner = _encoder_sizes(checkpoint)
     return layers * (4 * hidden * hidden + 2 * hidden * inner)
 
 
-def matmul_ceiling(precision: str, device: str, *, seconds: float = 1.0) -> float:
-    """Return the FLOP/s of a matrix product of the model's size in this precision, the best of repeated measurements."""
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    rows, inner, columns = MATMUL
-    a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(inner, columns, device=device).to(dtype)
+def _encoder_sizes(checkpoint: Checkpoint) -> tuple[int, int, int]:
+    config = load_model(checkpoint).config
+    return config.num_hidden_layers, config.hidden_size, getattr(config, "intermediate_size", None) or config.hidden_dim
+
+
+def matmul_ceiling(checkpoint: Checkpoint, choice: EngineChoice, *, seconds: float = 1.0) -> float:
+    """Return the FLOP/s of the model's feed-forward product on a batch, the best of repeated measurements.
+
+    In the precision scored in; beside int8, which torch does not multiply, in fp32.
+    """
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(choice.precision, torch.float32)
+    _, hidden, inner = _encoder_sizes(checkpoint)
+    rows = MAX_TOKENS[choice.device]
+    a, b = (torch.randn(size, device=choice.device).to(dtype) for size in ((rows, hidden), (hidden, inner)))
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
         began = time.perf_counter()
         for _ in range(10):
             a @ b
-        if device == "cuda":
+        if choice.device == "cuda":
             torch.cuda.synchronize()
-        best = max(best, 10 * 2 * rows * inner * columns / (time.perf_counter() - began))
+        best = max(best, 10 * 2 * rows * hidden * inner / (time.perf_counter() - began))
     return best
 
 

@@ -19,7 +19,7 @@ import torch
 from stsb_batch.device import torch_device
 from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
 
-BATCHES = (32, 128)
+BATCHES = {"cpu": (32, 128), "mps": (32, 128), "cuda": (32, 128, 512)}
 WARM_UP = 32  # pairs
 
 Scores = np.ndarray
@@ -41,17 +41,18 @@ def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str]
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    device = torch_device()
     if find_spec("sentence_transformers"):
         default = _cross_encoder(checkpoint, "float32", 32)
         yield Contender("CrossEncoder default", "float32, batch 32", _with_files(default, longest_first=False))
-        half = "float16" if torch_device() == "cuda" else "bfloat16"
-        sweep = [(dtype, batch) for dtype in ("float32", half) for batch in BATCHES]
+        half = "float16" if device == "cuda" else "bfloat16"
+        sweep = [(dtype, batch) for dtype in ("float32", half) for batch in BATCHES[device]]
         yield _best("CrossEncoder", {f"{d}, batch {b}": _cross_encoder(checkpoint, d, b) for d, b in sweep}, sample, say)
     pipeline = _pipeline(checkpoint)
     yield Contender("transformers pipeline", "float32, batch 32", _with_files(pipeline, longest_first=False))
     if find_spec("onnxruntime") and find_spec("onnx"):
-        for precision, predict in _onnx_sessions(checkpoint):
-            tried = {f"{precision}, batch {batch}": _onnx(checkpoint, predict, batch) for batch in BATCHES}
+        for precision, predict in _onnx_sessions(checkpoint, device):
+            tried = {f"{precision}, batch {batch}": _onnx(checkpoint, predict, batch) for batch in BATCHES[device]}
             yield _best(f"ONNX Runtime {precision}", tried, sample, say)
 
 
@@ -108,12 +109,17 @@ def _pipeline(checkpoint: Checkpoint) -> Predict:
     return predict
 
 
-def _onnx_sessions(checkpoint: Checkpoint) -> Iterator[tuple[str, Callable[[dict], Scores]]]:
-    """Export the checkpoint and yield ("float32", run) and, on a CPU, ("int8", run) of dynamic quantisation."""
+def _onnx_sessions(checkpoint: Checkpoint, device: str) -> Iterator[tuple[str, Callable[[dict], Scores]]]:
+    """Export the checkpoint and yield ("float32", run) and, on a CPU, ("int8", run) of dynamic quantisation.
+
+    Beside CUDA nothing is yielded where ONNX Runtime is built without it: its CPU would be no fair peer.
+    """
     import onnxruntime
     from onnxruntime.quantization import quant_pre_process, quantize_dynamic
 
-    cuda = torch_device() == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    cuda = device == "cuda"
+    if cuda and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return
     providers = [f"{'CUDA' if cuda else 'CPU'}ExecutionProvider"]
     with tempfile.TemporaryDirectory(prefix="stsb-batch-onnx-") as folder:
         plain, prepared, int8 = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "prepared", "int8"))

@@ -127,20 +127,26 @@ def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch:
     waited, real_to, real_empty = [], torch.Tensor.to, torch.empty
 
     class Event:
-        def record(self) -> None: ...
+        recorded = False
+
+        def record(self) -> None:
+            self.recorded = True
 
         def synchronize(self) -> None:
-            waited.append(self)
+            if self.recorded:
+                waited.append(self)
+
+    def unpinned(*size, pin_memory: bool = False, **options) -> torch.Tensor:
+        return real_empty(*size, **options)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "Stream", SimpleNamespace)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: real_to(self, "cpu"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, **_: self)
-    monkeypatch.setattr(torch, "empty", lambda *size, **_: real_empty(*size))
+    monkeypatch.setattr(torch, "empty", unpinned)
     engine = TorchEngine(model, EngineChoice("torch", "cuda", "fp32"))
     assert engine.depth >= 3
     collects = [engine.submit(batch) for batch in batches]
