@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     engine: str = Field("auto", description="auto, torch or openvino")
     precision: str = Field("auto", description="auto, fp32, bf16, fp16 or int8")
     max_tokens: int | None = Field(
-        None, ge=16, description="tokens in one batch, the dial for speed and memory; unset: 4096 on a CPU, 131072 on CUDA"
+        None, ge=16, description="tokens in one batch, the dial for speed and memory; unset: 4096 on a CPU, 65536 on CUDA"
     )
     fixed_shapes: bool = Field(False, description="fill batches up: the same bits whatever shares a batch, on any engine")
     max_length: int = Field(512, ge=8, description="tokens of one pair; longer pairs are cut, never above the model's limit")

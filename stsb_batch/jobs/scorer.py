@@ -14,7 +14,7 @@ from stsb_batch.scoring.pipeline import PairScorer
 from stsb_batch.scoring.tokens import PairTokenizer
 from stsb_batch.settings import Settings
 
-MAX_TOKENS = {"cpu": 4_096, "mps": 4_096, "cuda": 131_072}  # in a batch: enough to fill the device
+MAX_TOKENS = {"cpu": 4_096, "mps": 4_096, "cuda": 65_536}  # in a batch: enough to fill the device
 
 
 @lru_cache(maxsize=1)

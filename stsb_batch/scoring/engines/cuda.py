@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 import torch
 
-DEPTH = 6  # batches under way: enough that the device has work while other threads keep this one waiting
+DEPTH = 12  # batches under way: enough that the device has work while other threads keep this one waiting
 
 
 class Transfer:
