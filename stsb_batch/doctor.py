@@ -69,6 +69,8 @@ def device(settings: Settings) -> Finding:
         choice = choose_engine(settings.engine, settings.precision)
     except StsbBatchError as error:
         return Finding("device", FAIL, str(error), "Correct STSB_BATCH_ENGINE or STSB_BATCH_PRECISION, or unset them.")
+    if choice.device == "cuda" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        return Finding("device", WARN, f"{choice}, without our kernels", "Install a C compiler: scoring is slower without.")
     return Finding("device", OK, f"{choice}, {os.cpu_count()} cores")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from stsb_batch import doctor
 from stsb_batch.models.registry import promote, register, staging_folder
+from stsb_batch.scoring.engines import EngineChoice
 from stsb_batch.settings import Settings
 
 PREFECT = version("prefect")
@@ -88,6 +89,16 @@ def test_wrong_engine_fails():
     found = doctor.device(Settings(engine="onnx"))
     assert found.state == "FAIL"
     assert "STSB_BATCH_ENGINE" in found.remedy
+
+
+@pytest.mark.parametrize(("compiler", "state"), [("/usr/bin/cc", "OK"), (None, "WARN")])
+def test_gpu_without_a_compiler_is_a_warning(compiler: str | None, state: str, monkeypatch: pytest.MonkeyPatch):
+    """On CUDA our kernels need a C compiler; without one scoring works and is slower."""
+    monkeypatch.setattr(doctor, "choose_engine", lambda *_: EngineChoice("torch", "cuda", "fp16"))
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: compiler)
+    found = doctor.device(Settings())
+    assert found.state == state
+    assert found.message.startswith("torch fp16 on cuda")
 
 
 def test_server_that_fits_is_ok(server: tuple[str, dict]):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stsb_batch.scoring.chunks import ranges
-from stsb_batch.scoring.tokens import TokenizedPairs
+from stsb_batch.scoring.tokens import TokenizedPairs, ranges
 
 
 @dataclass(frozen=True)
