@@ -21,7 +21,7 @@ def test_lost_device_is_answered_by_a_fresh_process(case: Case, tmp_path: Path):
     clean = case.driver.run(*case.command(tmp_path / "alone"))
     assert clean["code"] == 0, clean["said"]
     output = tmp_path / "out"
-    lost = case.run(output, engine={"sickness": "lost", "batches": 60})
+    lost = case.run(output, engine={"sickness": "lost", "batches": 35})
     assert lost["code"] == 0, lost["said"]
     assert "Starting again (1 of 2)" in lost["said"]
     assert (output / "_SUCCESS").exists()
