@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stsb_batch.scoring.tokens import TokenizedPairs, ranges
+from stsb_batch.scoring.ragged import ranges
+from stsb_batch.scoring.tokens import TokenizedPairs
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,19 @@ deletes some characters at which `str.split()` would split.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from stsb_batch.scoring.ragged import RaggedIds, gather
+from stsb_batch.scoring.wordpiece import AsciiWordPiece, is_printable
+
 ENCODED_AT_ONCE = 65_536  # new chunks
 TEXT_CHUNKS = 1_024  # new chunks that make one text
-PUNCTUATION = r"([!-/:-@\[-`{-~])"  # what BERT's pre-tokeniser takes for it in ASCII
 CACHE_BYTES = 8 << 20  # of chunk text, about half a million chunks; above it the cache starts anew
-
-
-@dataclass(frozen=True)
-class RaggedIds:
-    """Text i has `ids[offsets[i]:offsets[i + 1]]`, without special tokens: int32 and int64."""
-
-    ids: np.ndarray
-    offsets: np.ndarray
 
 
 def is_chunk_exact(backend: Tokenizer) -> bool:
@@ -51,7 +45,7 @@ class ChunkEncoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self._whole_words = _WholeWords(json.loads(serialised))
+        self._word_piece = _word_piece(json.loads(serialised))
         self._forget()
 
     def _forget(self) -> None:
@@ -68,18 +62,19 @@ class ChunkEncoder:
         if places.null_count:
             self._learn(occurring.dictionary.filter(places.is_null()))
             places = pc.index_in(occurring.dictionary, value_set=self._chunks)
-        place = places.to_numpy()[occurring.indices.to_numpy()]
-        starts, sizes = self._offsets[place], self._offsets[place + 1] - self._offsets[place]
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        bounds = split.offsets.to_numpy()
-        return RaggedIds(self._ids[ranges(starts, sizes)], ends[bounds - bounds[0]])
+        place, bounds = places.to_numpy()[occurring.indices.to_numpy()], split.offsets.to_numpy()
+        return gather(RaggedIds(self._ids, self._offsets), place, bounds - bounds[0])
 
     def _learn(self, chunks: pa.LargeStringArray) -> None:
-        """Encode new chunks: those of whole words by the vocabulary alone, the others by the tokeniser."""
-        easy, by_words = self._whole_words.encode(chunks)
-        hard = chunks.filter(pc.invert(easy))
-        for learned, found in ((chunks.filter(easy), by_words), (hard, self._encode(hard))):
-            self._chunks = pa.concat_arrays([self._chunks, learned])
+        """Encode new chunks: printable ASCII by ourselves, all else by the tokeniser."""
+        ours = is_printable(chunks) if self._word_piece else pa.repeat(False, len(chunks))
+        self._keep(chunks.filter(ours), self._word_piece.encode if self._word_piece else self._encode)
+        self._keep(chunks.filter(pc.invert(ours)), self._encode)
+
+    def _keep(self, chunks: pa.LargeStringArray, encode: Callable[[pa.LargeStringArray], RaggedIds]) -> None:
+        if len(chunks):
+            found = encode(chunks)
+            self._chunks = pa.concat_arrays([self._chunks, chunks])
             self._ids = np.concatenate([self._ids, found.ids])
             self._offsets = np.concatenate([self._offsets, self._offsets[-1] + found.offsets[1:]])
 
@@ -96,37 +91,7 @@ class ChunkEncoder:
         return RaggedIds(np.concatenate(ids), np.cumsum(np.concatenate(sizes)))
 
 
-class _WholeWords:
-    """Ids of printable ASCII chunks whose words stand in the vocabulary: WordPiece takes a whole word first.
-
-    Where words were added to the vocabulary nothing is taken.
-    """
-
-    def __init__(self, parts: dict) -> None:
-        vocabulary = {} if _added_words(parts) else parts["model"]["vocab"]
-        longest = parts["model"]["max_input_chars_per_word"]
-        words = {word: number for word, number in vocabulary.items() if word.isascii() and len(word) <= longest}
-        self._words = pa.array(words, pa.large_string())
-        self._word_ids = np.array(list(words.values()), np.int32)
-        self._lower = parts["normalizer"]["lowercase"]
-
-    def encode(self, chunks: pa.LargeStringArray) -> tuple[pa.BooleanArray, RaggedIds]:
-        """Return which chunks (chunks,) consist of whole words, and the ids of those."""
-        lowered = pc.ascii_lower(chunks) if self._lower else chunks
-        spaced = pc.replace_substring_regex(lowered, PUNCTUATION, r" \1 ")
-        split = pc.ascii_split_whitespace(pc.ascii_trim_whitespace(spaced))
-        occurring = split.flatten().dictionary_encode()
-        places = pc.index_in(occurring.dictionary, value_set=self._words).fill_null(-1).to_numpy()
-        places = places[occurring.indices.to_numpy()]
-        ends = np.concatenate([[0], np.cumsum(places < 0)])[split.offsets.to_numpy()]
-        printable = pc.match_substring_regex(chunks, "^[!-~]+$").to_numpy(zero_copy_only=False)
-        easy = printable & (ends[1:] == ends[:-1])
-        sizes = np.diff(split.offsets.to_numpy())
-        taken = places[np.repeat(easy, sizes)]
-        return pa.array(easy), RaggedIds(self._word_ids[taken], np.concatenate([[0], np.cumsum(sizes[easy])]))
-
-
-def ranges(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Return `starts[i], starts[i] + 1, ...`, `sizes[i]` numbers of each, as one array."""
-    ends = np.cumsum(sizes)
-    return np.repeat(starts - ends + sizes, sizes) + np.arange(ends[-1] if len(ends) else 0)
+def _word_piece(parts: dict) -> AsciiWordPiece | None:
+    """Return our own WordPiece where it is all there is to it: no words added to the vocabulary, an unknown token in it."""
+    model = parts["model"]
+    return AsciiWordPiece(parts) if model["unk_token"] in model["vocab"] and not _added_words(parts) else None

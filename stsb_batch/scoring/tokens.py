@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from stsb_batch.scoring.chunks import ChunkEncoder, RaggedIds, is_chunk_exact, ranges
+from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
+from stsb_batch.scoring.ragged import RaggedIds, ranges
 
 PAIRS_AT_ONCE = 8_192  # an Encoding object costs about 2 kB; this many are alive at a time
 
