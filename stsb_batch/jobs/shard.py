@@ -103,6 +103,7 @@ class ShardRun:
                     scored = self.scorer.score_prepared(prepared, self._advance)
                 with self._timed("wait for output"):
                     behind.call(self._finish, writer, quarantine, window, prepared, scored)
+                release_memory()
             with self._timed("wait for output"):
                 behind.wait()
         self.sketch.first_score = self.first_score
@@ -141,7 +142,6 @@ class ShardRun:
             self.sketch = self.sketch.merge(self._sketch(scored, gaps))
             self._judge_bad_rows(scored, window)
         self._write(writer, quarantine, window, scored)
-        release_memory()
 
     def _write(self, writer, quarantine: RowQuarantine, window: Window, scored: ScoredPairs) -> None:
         with self._timed("write"):
