@@ -39,6 +39,25 @@ class SmallDevice(FakeEngine):
         return super().score(batch)
 
 
+class SmallPacking(FakeEngine):
+    """An engine that takes packed batches and runs out of memory above some tokens."""
+
+    packs = True
+
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self._tokens = tokens
+
+    def score(self, batch):
+        size = (len(batch.numbers) - 2 * batch.pairs) // 3
+        self.shapes.append((batch.pairs, size))
+        if size > self._tokens:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        starts, lengths = batch.numbers[3 * size :].reshape(2, batch.pairs)
+        sums = [batch.numbers[start : start + length].sum() for start, length in zip(starts, lengths, strict=True)]
+        return (np.array(sums) / np.maximum(lengths, 1) % 5).astype(np.float32)
+
+
 class Poisoned(FakeEngine):
     """An engine whose forward pass fails on any batch that holds a certain token."""
 
@@ -71,6 +90,20 @@ def test_out_of_memory_halves_the_batch_and_keeps_order(depth: int):
     tried = len(engine.shapes)
     scored_by(engine, budget, pairs)
     assert max(rows * length for rows, length in engine.shapes[tried:]) <= 600
+
+
+def test_packed_batches_have_one_size_and_shrink_when_memory_runs_out():
+    """All batches are filled up to the budget's size; where that is too much they are halved; the scores are the same."""
+    pairs, engine = columns(2_000), SmallPacking(2_000)
+    expected = scored_by(FakeEngine(), TokenBudget(4096), pairs).scores
+    scored = scored_by(engine, TokenBudget(1_500), pairs)
+    assert np.array_equal(scored.scores, expected)
+    assert set(engine.shapes) == {(187, 1_500)}
+    assert scored.model_tokens == 1_500 * len(engine.shapes)
+    assert 0 < scored.filling < 0.03 * scored.model_tokens
+    budget = TokenBudget(4_096)
+    assert np.array_equal(scored_by(engine, budget, pairs).scores, expected)
+    assert 900 <= budget.tokens <= 2_000
 
 
 def test_row_that_does_not_fit_alone_is_oom():
