@@ -1,5 +1,7 @@
 """What runs on CUDA: the packed forward pass, its Triton kernels and the CUDA graphs around it; as far as can be without."""
 
+import platform
+import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +101,7 @@ def test_packed_forward_is_that_of_transformers(small: Path):
 
 @pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # what fills a batch up is any number
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on CUDA the kernels are compiled, and have tests of their own")
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="Triton is installed nowhere else")
 def test_kernels_are_right(small: Path):
     """The same with the Triton kernels, run by Triton's interpreter; lengths above 32 take more than one tile."""
     from stsb_batch.scoring.engines import kernels
