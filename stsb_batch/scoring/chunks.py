@@ -6,7 +6,6 @@ deletes some characters at which `str.split()` would split.
 """
 
 import json
-from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -58,25 +57,27 @@ class ChunkEncoder:
         occurring = split.flatten().dictionary_encode()
         if self._chunks.nbytes > CACHE_BYTES:
             self._forget()
-        places = pc.index_in(occurring.dictionary, value_set=self._chunks)
-        if places.null_count:
-            self._learn(occurring.dictionary.filter(places.is_null()))
-            places = pc.index_in(occurring.dictionary, value_set=self._chunks)
-        place, bounds = places.to_numpy()[occurring.indices.to_numpy()], split.offsets.to_numpy()
-        return gather(RaggedIds(self._ids, self._offsets), place, bounds - bounds[0])
+        places = pc.index_in(occurring.dictionary, value_set=self._chunks).fill_null(-1).to_numpy()
+        new = np.flatnonzero(places < 0)
+        if len(new):
+            places = places.copy()
+            places[new] = self._learn(occurring.dictionary.take(pa.array(new)))
+        bounds = split.offsets.to_numpy()
+        return gather(RaggedIds(self._ids, self._offsets), places[occurring.indices.to_numpy()], bounds - bounds[0])
 
-    def _learn(self, chunks: pa.LargeStringArray) -> None:
-        """Encode new chunks: printable ASCII by ourselves, all else by the tokeniser."""
+    def _learn(self, chunks: pa.LargeStringArray) -> np.ndarray:
+        """Encode new chunks, printable ASCII by ourselves, all else by the tokeniser; returns their places in the cache."""
         ours = is_printable(chunks) if self._word_piece else pa.repeat(False, len(chunks))
-        self._keep(chunks.filter(ours), self._word_piece.encode if self._word_piece else self._encode)
-        self._keep(chunks.filter(pc.invert(ours)), self._encode)
-
-    def _keep(self, chunks: pa.LargeStringArray, encode: Callable[[pa.LargeStringArray], RaggedIds]) -> None:
-        if len(chunks):
-            found = encode(chunks)
-            self._chunks = pa.concat_arrays([self._chunks, chunks])
-            self._ids = np.concatenate([self._ids, found.ids])
-            self._offsets = np.concatenate([self._offsets, self._offsets[-1] + found.offsets[1:]])
+        places = np.empty(len(chunks), np.int64)
+        for mask, encode in ((ours, self._word_piece and self._word_piece.encode), (pc.invert(ours), self._encode)):
+            part, rows = chunks.filter(mask), np.flatnonzero(mask.to_numpy(zero_copy_only=False))
+            if len(part):
+                found = encode(part)
+                places[rows] = len(self._chunks) + np.arange(len(part))
+                self._chunks = pa.concat_arrays([self._chunks, part])
+                self._ids = np.concatenate([self._ids, found.ids])
+                self._offsets = np.concatenate([self._offsets, self._offsets[-1] + found.offsets[1:]])
+        return places
 
     def _encode(self, chunks: pa.LargeStringArray) -> RaggedIds:
         """Encode many chunks as one text that is split already: `word_ids` say which chunk a token comes from."""

@@ -44,28 +44,29 @@ class AsciiWordPiece:
     def _match(self, words: pa.LargeStringArray) -> RaggedIds:
         """Cut each word into the longest tokens from its start on; a word that cannot be cut is the unknown token."""
         offsets = np.frombuffer(words.buffers()[1], np.int64)[words.offset : words.offset + len(words) + 1]
-        letters = np.frombuffer(words.buffers()[2] or b"", np.uint8) - FIRST
-        ends, unknown = offsets[1:], np.diff(offsets) > self._longest
+        letters = np.append(np.frombuffer(words.buffers()[2] or b"", np.uint8) - np.uint8(FIRST), np.uint8(0))
+        unknown = np.diff(offsets) > self._longest
         word = np.flatnonzero(~unknown)
-        at, node = offsets[word], np.full(len(word), WORD)
-        found, stop = np.full(len(word), -1), at  # the longest token so far, and where it ends
+        at, end = offsets[word].astype(np.int32), offsets[word + 1].astype(np.int32)
+        node, found, stop = np.full_like(at, WORD), np.full_like(at, -1), at  # the longest token so far, and where it ends
         owners, ids = [word[:0]], [found[:0]]
         while len(word):
-            step = np.where(at < ends[word], self._children[node, letters[np.minimum(at, len(letters) - 1)]], DEAD)
+            step = self._children[node, letters[at]]
+            step[at >= end] = DEAD
             alive = step != DEAD
             node, at = step, at + alive
             longer = self._tokens[node] >= 0
             found, stop = np.where(longer, self._tokens[node], found), np.where(longer, at, stop)
             if alive.all():
                 continue
-            cut = ~alive & (found >= 0)
+            cut, lost = ~alive & (found >= 0), ~alive & (found < 0)
             owners.append(word[cut])
             ids.append(found[cut])
-            lost = ~alive & (found < 0)
             unknown[word[lost]] = True
-            going = ~lost & ~(cut & (stop == ends[word]))
-            at, node, found = np.where(cut, stop, at), np.where(cut, REST, node), np.where(cut, -1, found)
-            word, at, node, found, stop = (state[going] for state in (word, at, node, found, stop))
+            going = ~lost & ~(cut & (stop == end))
+            at = np.where(cut, stop, at)
+            node[cut], found[cut] = REST, -1
+            word, at, end, node, found, stop = (state[going] for state in (word, at, end, node, found, stop))
         return self._in_order(np.concatenate(owners), np.concatenate(ids), unknown)
 
     def _in_order(self, owners: np.ndarray, ids: np.ndarray, unknown: np.ndarray) -> RaggedIds:
