@@ -46,18 +46,18 @@ class NanEngine(FakeEngine):
         return np.full(len(batch.input_ids), np.nan, np.float32)
 
 
-def tiny_bert(vocabulary: int) -> PreTrainedModel:
+def tiny_bert(vocabulary: int, hidden: int = 32, heads: int = 4, spread: float = 0.3) -> PreTrainedModel:
     """Return a BERT of two layers with random weights, seeded."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    return BertForSequenceClassification(BertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=0.3, **sizes))
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": heads, "hidden_size": hidden, "intermediate_size": 2 * hidden}
+    return BertForSequenceClassification(BertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=spread, **sizes))
 
 
-def tiny_distilbert(vocabulary: int) -> PreTrainedModel:
+def tiny_distilbert(vocabulary: int, hidden: int = 32, heads: int = 4, spread: float = 0.3) -> PreTrainedModel:
     """Return a DistilBERT of two layers with random weights, seeded."""
     torch.manual_seed(0)
-    sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
-    config = DistilBertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=0.3, **sizes)
+    sizes = {"n_layers": 2, "n_heads": heads, "dim": hidden, "hidden_dim": 2 * hidden}
+    config = DistilBertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=spread, **sizes)
     return DistilBertForSequenceClassification(config)
 
 

@@ -4,6 +4,7 @@ import platform
 import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -15,10 +16,7 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
     BertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
 )
 
 from stsb_batch.jobs.plan import ScoreRequest
@@ -37,30 +35,18 @@ from stsb_batch.scoring.guard import TokenBudget, score_guarded
 from stsb_batch.scoring.tokens import TokenizedPairs
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
-from tests.fakes import save_tiny
+from tests.fakes import save_tiny, tiny_bert, tiny_distilbert
 from tests.scoring.agreement import check_same_bits, reference, scores
 from tests.scoring.test_tokens import tokenizer
 
 FP16 = EngineChoice("torch", "cuda", "fp16")
 
 
-def small_bert(vocabulary: int) -> BertForSequenceClassification:
-    """Return a BERT whose heads have a size that the kernels take, which those of the tiny one have not."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 192}
-    return BertForSequenceClassification(BertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=0.12, **sizes))
-
-
-def small_distilbert(vocabulary: int) -> DistilBertForSequenceClassification:
-    torch.manual_seed(0)
-    sizes = {"dim": 96, "n_layers": 2, "n_heads": 3, "hidden_dim": 192}
-    config = DistilBertConfig(vocab_size=vocabulary, num_labels=1, initializer_range=0.12, **sizes)
-    return DistilBertForSequenceClassification(config)
-
-
-@pytest.fixture(scope="module", params=[small_bert, small_distilbert])
+@pytest.fixture(scope="module", params=[tiny_bert, tiny_distilbert])
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(request.param, tmp_path_factory.mktemp("models") / request.param.__name__)
+    """A model whose heads have a size that the kernels take, which those of the tiny ones have not."""
+    make = partial(request.param, hidden=96, heads=3, spread=0.12)
+    return save_tiny(make, tmp_path_factory.mktemp("models") / request.param.__name__)
 
 
 def tokens_of(rows: int, longest: int, vocabulary: int) -> TokenizedPairs:
