@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -180,6 +181,7 @@ def encoder_weights(checkpoint: Checkpoint) -> int:
     return layers * (4 * hidden * hidden + 2 * hidden * inner)
 
 
+@lru_cache(maxsize=1)  # both figures need them, and a model is loaded to know them
 def _encoder_sizes(checkpoint: Checkpoint) -> tuple[int, int, int]:
     config = load_model(checkpoint).config
     return config.num_hidden_layers, config.hidden_size, getattr(config, "intermediate_size", None) or config.hidden_dim

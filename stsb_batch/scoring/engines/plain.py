@@ -1,6 +1,6 @@
 """What the packed forward pass asks of a device beyond matrix products, with torch's own operations: right everywhere.
 
-`kernels` has the same two functions for CUDA, several times as fast.
+`kernels` has the same two functions, made for CUDA.
 """
 
 import torch
