@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256, replace_durably
 from stsb_batch.errors import BadDataError, StsbBatchError, shown, storage_error
-from stsb_batch.jobs.history import past_runs, series_of
+from stsb_batch.jobs.history import past_runs, report_name, series_of
 from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.quarantine import quarantined_rows, side_path, sweep_side_files
@@ -187,7 +187,7 @@ def _write_report(plan: ScorePlan, report: pl.DataFrame, sketch: Sketch, results
     try:
         history.mkdir(parents=True, exist_ok=True)
         write_report(report, staged, footer)
-        replace_durably(staged, history / f"{plan.started:%Y%m%dT%H%M%S}-{plan.run_id[:8]}.parquet")
+        replace_durably(staged, history / report_name(plan.started, plan.run_id))
     except OSError as error:
         raise storage_error(error, "writing the report", history) from error
     finally:

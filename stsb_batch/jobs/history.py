@@ -58,6 +58,11 @@ def series_of(location: str, columns: Columns) -> Series:
     return Series(f"{DATE.sub('{date}', place)} [{columns.left}, {columns.right}]", night)
 
 
+def report_name(started: dt.datetime, run_id: str) -> str:
+    """Name a run's report in the history: by the moment it started, to the microsecond, so that names sort by time."""
+    return f"{_moment(started)}-{run_id[:8]}.parquet"
+
+
 def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1) -> list[PastRun]:
     """Return the runs of a series before a night (or before a moment, where there is no night), oldest first.
 
@@ -67,11 +72,15 @@ def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1
     for path in sorted((home / "reports").glob("*.parquet"), reverse=True)[:LOOKED_AT]:
         entries = footer_entries(path)
         night = entries.get("night", "")
-        is_earlier = night < series.night if night else path.name < f"{before:%Y%m%dT%H%M%S}"
+        is_earlier = night < series.night if night else path.name < _moment(before)
         if entries.get("series") == series.name and is_earlier:
             found.setdefault(night or path.name, path)
     runs = [_read_run(found[key]) for key in sorted(found)[-count:]]
     return [run for run in runs if run]
+
+
+def _moment(moment: dt.datetime) -> str:
+    return f"{moment:%Y%m%dT%H%M%S%f}"
 
 
 def _read_run(path: Path) -> PastRun | None:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from stsb_batch.jobs.finish import ScoreOutcome
-from stsb_batch.jobs.history import past_runs, series_of
+from stsb_batch.jobs.history import past_runs, report_name, series_of
 from stsb_batch.jobs.page import drift_alert, score_page, shard_rows
 from stsb_batch.jobs.plan import ScorePlan, ScoreRequest
 from stsb_batch.jobs.score import score_dataset
@@ -76,6 +76,13 @@ def test_each_night_is_compared_with_the_one_before(champion, tmp_path: Path, se
     assert [one.title for one in past] == ["2026-01-01"]
     assert figure(missed.report, "drift_alerts") == 0
     assert drift_alert(missed) is None
+
+
+def test_reports_of_one_second_sort_by_time():
+    """The later of two runs has the later name, however close they are, and whatever their run ids."""
+    first = dt.datetime(2026, 1, 1, 12, 0, 0, 999, tzinfo=dt.UTC)
+    names = [report_name(first, "f" * 32), report_name(first + dt.timedelta(microseconds=1), "0" * 32)]
+    assert names == sorted(names)
 
 
 def test_moved_rows_alert_and_are_committed_all_the_same(champion, tmp_path: Path, settings: Settings):
