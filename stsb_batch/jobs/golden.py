@@ -28,11 +28,8 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
         "right": golden["right"].to_list(),
         "settings": settings.model_dump(mode="json"),
     }
-    command = [sys.executable, "-W", "ignore", "-m", "stsb_batch.jobs.golden"]
     try:
-        done = subprocess.run(  # noqa: S603 - our own module
-            command, input=json.dumps(question), capture_output=True, text=True, timeout=SECONDS, check=False
-        )
+        done = _ask_fresh_process(json.dumps(question))
     except subprocess.TimeoutExpired:
         return False, f"a fresh process did not score {len(rows)} pairs within {SECONDS:.0f} s"
     if done.returncode:
@@ -42,12 +39,24 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
     return golden_check(float(np.max(np.abs(scores - golden["score"].to_numpy()))), len(rows))
 
 
+def _ask_fresh_process(question: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "ignore", "-m", "stsb_batch.jobs.golden"]
+    return subprocess.run(  # noqa: S603 - our own module
+        command, input=question, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
 def main() -> None:
     """Answer one question on stdin with a line of scores on stdout."""
-    question = json.loads(sys.stdin.read())
+    print(answer(sys.stdin.read()))
+
+
+def answer(asked: str) -> str:
+    """Score a question's pairs with its checkpoint: JSON in, JSON out."""
+    question = json.loads(asked)
     checkpoint = open_checkpoint(Path(question["folder"]))
     scores = score_texts(checkpoint, question["left"], question["right"], settings=Settings(**question["settings"]))
-    print(json.dumps([float(score) for score in scores]))
+    return json.dumps([float(score) for score in scores])
 
 
 if __name__ == "__main__":

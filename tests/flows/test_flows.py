@@ -50,6 +50,7 @@ def test_state_says_what_was_left_out(harness, plain_engine, champion, tmp_path:
     assert night.name == "Completed, files left out"
 
 
+@pytest.mark.usefixtures("golden_here")
 def test_refresh_flow_promotes_and_does_not_train_twice(harness, plain_engine, bert: Path, tmp_path: Path, settings):
     """The refresh flow trains, gates and promotes; the same labels again are left alone."""
     make_pairs(200).write_parquet(tmp_path / "labels.parquet")

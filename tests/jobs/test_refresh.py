@@ -17,6 +17,8 @@ from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
 from tests.models.test_registry import add
 
+pytestmark = pytest.mark.usefixtures("golden_here")  # but not for `trained`, which asks a fresh process
+
 MANY = tuple(number / 100 for number in range(-200, 100))  # so many thresholds that some pair crosses one
 
 

@@ -75,6 +75,7 @@ def test_churn_sample_that_is_not_there(request_: RefreshRequest):
         plan_refresh(replace(request_, churn_sample="nowhere.parquet"))
 
 
+@pytest.mark.usefixtures("golden_here")
 def test_disk_full_while_saving_leaves_the_champion(request_: RefreshRequest, bert: Path, settings, tmp_path: Path):
     """When the weights cannot be written, a refresh ends with 74 in one line; champion untouched, candidate swept."""
     registry.promote(settings.home, add(settings.home, bert), "test")
