@@ -37,7 +37,7 @@ from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
 from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from stsb_batch.settings import Settings
 
-SWEEP_PAIRS = {"cpu": 256, "mps": 256, "cuda": 4_096}  # on which a peer's best setting is found
+WARM_UP_PAIRS = {"cpu": 256, "mps": 256, "cuda": 4_096}  # on which peers find their best setting, and all of us get warm
 TOKENISED = 65_000  # pairs whose texts are tokenised
 VOCABULARY = 60_000
 SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxholquazerpil")
@@ -81,13 +81,14 @@ def run_bench(
         folder = Path(name)
         frame = _read(input_, rows) if input_ else make_distinct_pairs(rows)
         frame.write_parquet(folder / "in.parquet")
-        frame[:64].write_parquet(folder / "warm.parquet")
+        warm_up = frame[: WARM_UP_PAIRS[choice.device]]
+        warm_up.write_parquet(folder / "warm.parquet")
         ours = Ours(checkpoint, settings.model_copy(update={"home": folder / "home"}))
         contenders = [Contender("stsb-batch", str(choice), ours)]
         if choice.engine == "openvino" and choice.precision != "int8":
             int8 = Ours(checkpoint, ours.settings.model_copy(update={"engine": "openvino", "precision": "int8"}))
             contenders.append(Contender("stsb-batch int8", "openvino int8 on cpu", int8))
-        contenders += find_peers(checkpoint, frame[: SWEEP_PAIRS[choice.device]], say)
+        contenders += find_peers(checkpoint, warm_up, say)
         for contender in contenders:
             contender.run(folder / "warm.parquet", folder / "out.parquet")
         times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
