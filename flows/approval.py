@@ -14,7 +14,6 @@ from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows import events
@@ -22,6 +21,7 @@ from flows.parameters import By, Reason
 from stsb_batch.jobs.refresh import RefreshOutcome
 
 DAYS_TO_DECIDE = 14
+KEY = "decision"
 
 
 class Decision(RunInput):
@@ -39,8 +39,13 @@ def can_suspend() -> bool:
 
 
 def is_resumed() -> bool:
-    """Say whether this run was suspended before and goes on now."""
-    return flow_run.run_count > 1
+    """Say whether this run was suspended for a decision before and goes on now.
+
+    Its run count does not tell: a retry raises it, Resume leaves it.
+    """
+    context = FlowRunContext.get()
+    policy = context.flow_run.empirical_policy if context and context.flow_run else None
+    return bool(policy and KEY in (policy.pause_keys or ()))
 
 
 def ask(outcome: RefreshOutcome) -> Decision:
@@ -50,7 +55,7 @@ def ask(outcome: RefreshOutcome) -> Decision:
     checks = "\n".join(f"- {line}" for line in outcome.decision.checks + outcome.decision.notes)
     description = f"**{outcome.version.reference}** passed its gate. Make it the champion?\n\n{checks}"
     form = Decision.with_initial_data(description=description)
-    return suspend_flow_run(wait_for_input=form, key="decision", timeout=DAYS_TO_DECIDE * 86_400)
+    return suspend_flow_run(wait_for_input=form, key=KEY, timeout=DAYS_TO_DECIDE * 86_400)
 
 
 def waiting_run() -> str | None:

@@ -76,7 +76,7 @@ def run_night(
     """
     log = get_run_logger()
     scheduled = flow_run.scheduled_start_time
-    own = own_night()
+    own, finish = own_night(), nights.finish_time(done_by, scheduled, timezone)
     newest = own if night else nights.newest_night(scheduled, dt.datetime.now(dt.UTC), timezone)
     due = nights.due_nights(location, output, own, newest)
     if not due:
@@ -93,7 +93,6 @@ def run_night(
         note = refresh_if_due(request, wanted, refresh_days, refresh_hours)
     name_run(f"night {own} with {model_name(load_settings().home, 'champion')}")
 
-    finish = nights.finish_time(done_by, scheduled, timezone)
     columns = {"left": left, "right": right, "label": label}
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
     told, failed = [], []

@@ -4,6 +4,7 @@ from prefect import flow, get_run_logger
 from prefect.states import Completed, State
 
 from flows.parameters import By, Passed, Reason
+from stsb_batch.errors import StsbBatchError
 from stsb_batch.models import decisions, registry
 from stsb_batch.settings import load_settings
 
@@ -21,10 +22,13 @@ def promote_flow(model: Passed = None, by: By = "Prefect UI", reason: Reason = "
 def rollback_flow(by: By = "Prefect UI", reason: Reason = "by hand") -> State:
     """Make the champion before the present one champion again."""
     home = load_settings().home
-    left = registry.find_version(home, "champion")
+    left = registry.model_name(home, "champion")
     version = registry.rollback(home)
-    decisions.record(left, "rollback", by, reason)
-    return told(f"champion is {version.reference}, {left.reference} was left")
+    try:
+        decisions.record(registry.find_version(home, left), "rollback", by, reason)
+    except StsbBatchError as error:  # a damaged card is a good reason to leave the version
+        get_run_logger().warning("not kept with the card of %s: %s", left, error)
+    return told(f"champion is {version.reference}, {left} was left")
 
 
 def told(message: str) -> State:

@@ -62,10 +62,7 @@ def settle(plan: refresh.RefreshPlan, outcome: refresh.RefreshOutcome, approval:
     if not outcome.decision.passed:
         return ", gate refused"
     if not refresh.awaits_promotion(home, outcome):
-        if decisions.is_rejected(version):
-            return ", rejected"
-        overtaken = asking.is_resumed() and registry.model_name(home, "champion") != version.reference
-        return ", champion changed meanwhile" if overtaken else ""
+        return ", rejected" if decisions.is_rejected(version) else overtaken(home, outcome)
     if approval == "auto":
         promote(plan, version)
         return ""
@@ -77,6 +74,17 @@ def settle(plan: refresh.RefreshPlan, outcome: refresh.RefreshOutcome, approval:
     answer = asking.ask(outcome)
     decide(plan, version, answer)
     return ", approved" if answer.decision == "promote" else ", rejected"
+
+
+def overtaken(home: Path, outcome: refresh.RefreshOutcome) -> str:
+    """Keep what somebody decided about a version whose turn has passed; return what the run's state says of it."""
+    version = outcome.version
+    if not asking.is_resumed() or registry.model_name(home, "champion") == version.reference:
+        return ""
+    answer = asking.ask(outcome)
+    reason = f"{answer.reason} (nothing was moved: the champion had changed meanwhile)"
+    decisions.record(version, answer.decision, answer.name, reason)
+    return ", champion changed meanwhile"
 
 
 @flow(name="refresh", flow_run_name=refresh_run_name, persist_result=False)

@@ -25,6 +25,7 @@ from flows.server import server_address
 from stsb_batch.durable import exclusive_lock
 from stsb_batch.errors import ConfigError, UnavailableError, shown
 from stsb_batch.jobs import night as nights
+from stsb_batch.refresh.label_files import GLUE
 from stsb_batch.settings import load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
@@ -55,7 +56,9 @@ class Schedule:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the nightly deployment; places are absolute, since a worker runs elsewhere."""
         places = {"location": self.location, "output": self.output}
-        places |= {name: self.nightly[name] for name in ("labels", "base_model") if _is_place(self.nightly.get(name))}
+        labels, base = self.nightly.get("labels"), self.nightly.get("base_model")
+        places |= {"labels": labels} if labels and labels != GLUE else {}
+        places |= {"base_model": base} if base and Path(base).exists() else {}
         return {"timezone": self.timezone} | self.nightly | {name: str(Path(p).absolute()) for name, p in places.items()}
 
     def check(self) -> dt.datetime:
@@ -74,10 +77,6 @@ class Schedule:
                 f"{shown(self.cron)}: not a cron schedule. Write minute, hour, day, month, weekday: '0 2 * * *'."
             ) from None
         return asyncio.run(schedule.get_dates(count, start=since))
-
-
-def _is_place(name: str | None) -> bool:
-    return bool(name) and Path(name).exists()
 
 
 def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -> Iterator[str]:

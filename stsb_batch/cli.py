@@ -182,7 +182,7 @@ def _start_again(error: DeviceLostError) -> None:
     if restarts < MAX_RESTARTS:
         print(f"{error} Starting again ({restarts + 1} of {MAX_RESTARTS}).", file=sys.stderr, flush=True)
         os.environ["STSB_BATCH_RESTARTS"] = str(restarts + 1)
-        os.execv(sys.executable, [sys.executable, "-m", "stsb_batch.cli", *sys.argv[1:]])  # noqa: S606 - our own command
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "stsb_batch.cli", *sys.argv[1:]])  # noqa: S606 - our own command
 
 
 def _tell(error: StsbBatchError) -> int:

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from stsb_batch.errors import StsbBatchError
 from stsb_batch.models.hub import hub_answers
-from stsb_batch.models.registry import champions, list_versions, verified
+from stsb_batch.models.registry import champions, find_version, list_versions, verified
 from stsb_batch.scoring.engines import choose_engine
 from stsb_batch.settings import Settings
 
@@ -77,6 +77,8 @@ def device(settings: Settings) -> Finding:
 def disk(home: Path) -> Finding:
     """Look at the disk below `STSB_BATCH_HOME`: room, and the right to write."""
     place = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not place.is_dir():
+        return Finding("disk", FAIL, f"{place} is not a folder", "Set STSB_BATCH_HOME to a folder.")
     if not os.access(place, os.W_OK):
         return Finding("disk", FAIL, f"{place} cannot be written to", "Give this user the right, or set STSB_BATCH_HOME.")
     free = shutil.disk_usage(place).free
@@ -90,7 +92,7 @@ def registry(home: Path) -> Finding:
     """Check every registered model against its card."""
     try:
         versions, stack = list_versions(home), champions(home)["stack"]
-        for one in versions:
+        for one in [*versions, *([find_version(home, "champion")] if stack else [])]:
             verified(one)
     except StsbBatchError as error:
         return Finding(
@@ -119,8 +121,9 @@ def prefect_server(url: str | None, headers: dict[str, str]) -> Iterator[Finding
         yield Finding(
             "server", FAIL, f"{url} refuses us ({found.status_code})", "Set PREFECT_API_AUTH_STRING as the server's."
         )
-    elif not found.is_success:
-        yield Finding("server", FAIL, f"{url} answers {found.status_code}", "Is this a Prefect 3 server's /api address?")
+    elif not found.is_success or "json" not in found.headers.get("content-type", ""):
+        said = f"{url} answers {found.status_code}, and not as a Prefect server does"
+        yield Finding("server", FAIL, said, "Is this a Prefect 3 server's /api address?")
     else:
         yield _server_version(url, str(found.json()))
     yield _server_access(url, headers)

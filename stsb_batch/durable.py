@@ -88,6 +88,9 @@ def _locked(path: Path, guarded: str) -> TextIO:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(error, "taking the lock", path) from error
+        try:
             file = path.open("a+")
         except FileNotFoundError:
             continue  # the last holder removed the folder between the two calls

@@ -11,7 +11,7 @@ from stsb_batch.errors import ConfigError
 class Settings(BaseSettings):
     """Where models and reports live, and how scoring is sized."""
 
-    model_config = SettingsConfigDict(env_prefix="STSB_BATCH_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="STSB_BATCH_", env_ignore_empty=True, frozen=True)
 
     home: Path = Field(Path("~/.stsb-batch"), description="folder of the model registry, report history and caches")
     engine: str = Field("auto", description="auto, torch or openvino")

@@ -159,7 +159,7 @@ def read_report(location: Path) -> pl.DataFrame:
     """Read a report by the name of an output folder, a scored file, its input, or the report itself."""
     if location.is_dir():
         path = location / "_report.parquet"
-    elif location.name.endswith("report.parquet"):
+    elif location.name == "_report.parquet" or location.name.endswith(".report.parquet"):
         path = location
     else:
         beside = location.with_suffix(".report.parquet")
@@ -167,7 +167,7 @@ def read_report(location: Path) -> pl.DataFrame:
     if not path.is_file():
         raise NothingToReadError(f"{location}: no report there ({path.name} is missing). Score something first.")
     try:
-        report = pl.read_parquet(path, memory_map=False)
+        report = pl.read_parquet(path, memory_map=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadDataError(f"{path}: not a readable report ({first_line(error)}).") from error
     if not set(SCHEMA) <= set(report.columns):

@@ -2,7 +2,6 @@
 
 import json
 
-import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
@@ -30,7 +29,7 @@ def show_evaluation(found: Evaluation, *, as_json: bool) -> None:
         _print_json(report.drop("run_id", "run_at").to_dicts())
         return
     out.print(metrics_table(report))
-    table = Table(title=f"Reliability of {found.main_part}", title_justify="left", title_style="bold")
+    table = Table(title=f"Reliability of {escape(found.main_part)}", title_justify="left", title_style="bold")
     for name in ("score", "pairs", "mean score", "mean label", "difference"):
         table.add_column(name, justify="right")
     for band in found.bands:
@@ -40,7 +39,7 @@ def show_evaluation(found: Evaluation, *, as_json: bool) -> None:
     gaps = found.symmetry
     out.print(
         f"order: score(a, b) and score(b, a) differ by {gaps.mean_gap:.3f} on average, 95 % by at most {gaps.p95_gap:.3f}, "
-        f"all by at most {gaps.max_gap:.3f} ({gaps.pairs:,} pairs of {found.main_part})",
+        f"all by at most {gaps.max_gap:.3f} ({gaps.pairs:,} pairs of {escape(found.main_part)})",
     )
     out.print(f"half-width: {found.conformal.said}")
     out.print(f"{escape(report['model'][0])} ({report['model_digest'][0][:12]})")
@@ -134,7 +133,7 @@ def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -
 
 
 def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
-    metrics = pl.read_parquet(version.path / "metrics.parquet", memory_map=False)
+    metrics = version.metrics()
     moves = [move for move in log if move["model"] == version.reference]
     decided = decisions(version)
     if as_json:

@@ -29,6 +29,7 @@ def server() -> Iterator[tuple[str, dict]]:
             body = json.dumps(answer["version"]).encode()
             self.send_response(answer["status"])
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Type", answer.get("type", "application/json"))
             self.end_headers()
             self.wfile.write(body)
 
@@ -112,7 +113,13 @@ def test_server_that_fits_is_ok(server: tuple[str, dict]):
 
 @pytest.mark.parametrize(
     ("answer", "state"),
-    [({"version": "2.20.1"}, "FAIL"), ({"version": "3.0.0"}, "WARN"), ({"status": 401}, "FAIL"), ({"status": 404}, "FAIL")],
+    [
+        ({"version": "2.20.1"}, "FAIL"),
+        ({"version": "3.0.0"}, "WARN"),
+        ({"status": 401}, "FAIL"),
+        ({"status": 404}, "FAIL"),
+        ({"type": "text/html"}, "FAIL"),
+    ],
 )
 def test_server_that_does_not_fit(server: tuple[str, dict], answer: dict, state: str):
     """Another major version, a refusal and a wrong address fail; another minor version warns."""

@@ -1,6 +1,7 @@
 """The end of a scoring job: reconcile, report, manifest, `_SUCCESS`."""
 
 import datetime as dt
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from stsb_batch.errors import BadDataError, StsbBatchError, shown, storage_error
 from stsb_batch.jobs.history import past_runs, report_name, series_of
 from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.quarantine import quarantined_rows, side_path, sweep_side_files
+from stsb_batch.pairs.quarantine import quarantined_rows, side_path, sweep_side_files, withdraw
 from stsb_batch.pairs.schema import CONTRACT_VERSION, LABEL_RANGE, find_label, output_schema
 from stsb_batch.pairs.source import BadFile
 from stsb_batch.report.drift import compare
@@ -69,7 +70,7 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
     check_row_budget(plan, sketch)
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
     stale = sink.stale_files(plan.target, plan.shards)
-    if stale or not _is_finished(plan):
+    if stale or not _is_finished(plan, results):
         drift = _drift(plan, sketch)
         report = build_report(run_facts(plan, quarantined), sketch, **_labelled(plan), wall_seconds=seconds, drift=drift)
         _write_report(plan, report, sketch, results)
@@ -77,7 +78,7 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
         sink.finish_commits(plan.target, _manifest(plan, results), stale)
     return ScoreOutcome(
         target=plan.target,
-        report=pl.read_parquet(plan.target.report, memory_map=False),
+        report=pl.read_parquet(plan.target.report, memory_map=False, glob=False),
         rows=plan.rows,
         shards=len(plan.shards),
         shards_scored=len(scored),
@@ -93,14 +94,20 @@ def _without_bad_files(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> S
     found = {bad.relative: bad for bad in scored.values() if isinstance(bad, BadFile)}
     if not found:
         return plan
+    for relative in found:
+        withdraw_file(plan, relative)
     bad_files = [*plan.bad_files, *found.values()]
     judge_bad_files(plan.request, bad_files, plan.files)
-    for shard in plan.shards:
-        if shard.source.relative in found:
-            plan.target.path(shard.output).unlink(missing_ok=True)
-            side_path(plan.target, shard.output).unlink(missing_ok=True)
     shards = [shard for shard in plan.shards if shard.source.relative not in found]
     return replace(plan, shards=shards, bad_files=bad_files)
+
+
+def withdraw_file(plan: ScorePlan, relative: Path) -> None:
+    """Take back what is committed of an input file."""
+    for shard in plan.shards:
+        if shard.source.relative == relative and sink.is_committed(plan.target, shard):
+            plan.target.path(shard.output).unlink()
+            withdraw(side_path(plan.target, shard.output))
 
 
 def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None:
@@ -114,15 +121,29 @@ def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None
         )
 
 
-def _is_finished(plan: ScorePlan) -> bool:
-    """Say whether an earlier run ended with this very result: a report newer than every file, and the same bad files."""
-    target = plan.target
-    if not target.report.is_file() or not (target.single or (target.root / "_SUCCESS").is_file()):
+def _is_finished(plan: ScorePlan, results: dict[Path, dict]) -> bool:
+    """Say whether an earlier run ended with this very result, and its report, manifest and `_SUCCESS` are whole."""
+    target, label = plan.target, plan.request.columns.label or ""
+    if target.single:
+        footer = sink.footer_entries(target.report)
+        return (footer.get("scored_sha256"), footer.get("label")) == (_sha256(results)[0], label)
+    try:
+        content = (target.root / "_manifest.json").read_bytes()
+        manifest, success = json.loads(content), (target.root / "_SUCCESS").read_text()
+        told = (
+            success == hashlib.sha256(content).hexdigest(),
+            file_sha256(target.report) == manifest["report_sha256"],
+            [file["sha256"] for file in manifest["files"]] == _sha256(results),
+            manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files],
+            manifest["columns"].get("label") == label,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # lost or damaged: they are written anew
         return False
-    if not target.single and sink.read_manifest(target.root)["bad_files"] != [bad.to_json() for bad in plan.bad_files]:
-        return False
-    written = target.report.stat().st_mtime_ns
-    return all(target.path(shard.output).stat().st_mtime_ns <= written for shard in plan.shards)
+    return all(told)
+
+
+def _sha256(results: dict[Path, dict]) -> list[str]:
+    return [result["sha256"] for result in results.values()]
 
 
 def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
@@ -147,7 +168,8 @@ def _labelled(plan: ScorePlan) -> dict:
         label = find_label(shard.source.schema, columns)
         if label is None:
             continue
-        labels = [window.rows.column(label).cast(pa.float32()) for window in source.read_windows(shard, [label])]
+        labels = [window.rows.column(label).cast(pa.float32(), safe=False) for window in source.read_windows(shard, [label])]
+        source.check_unchanged(shard.source)
         scores = pq.ParquetFile(plan.target.path(shard.output)).read([columns.score])[columns.score]
         label_of_row = np.delete(pa.chunked_array(labels, pa.float32()).to_numpy(), quarantined_rows(plan.target, shard))
         parts.append(pl.DataFrame({"label": label_of_row, "score": scores}, nan_to_null=True))
@@ -176,7 +198,10 @@ def _write_report(plan: ScorePlan, report: pl.DataFrame, sketch: Sketch, results
     and series are what the next night is compared with.
     """
     series = series_of(plan.request.location, plan.request.columns)
-    footer = series.footer() | {"sketch": json.dumps(sketch.to_json(), separators=(",", ":"))}
+    footer = series.footer() | {
+        "label": plan.request.columns.label or "",
+        "sketch": json.dumps(sketch.to_json(), separators=(",", ":")),
+    }
     if plan.target.single:
         footer["scored_sha256"] = next(iter(results.values()))["sha256"]
     with sink.staged_file(plan.target, plan.target.report) as staged:
@@ -208,7 +233,6 @@ def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
         }
         for shard in plan.shards
     ]
-    columns = plan.request.columns
     return {
         "contract": CONTRACT_VERSION,
         "run_id": plan.run_id,
@@ -217,7 +241,7 @@ def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
         "model_digest": plan.checkpoint.digest,
         "engine": str(plan.choice),
         "max_length": plan.max_length,
-        "columns": {"left": columns.left, "right": columns.right, "keep": columns.keep, "score": columns.score},
+        "columns": plan.request.columns.named(),
         "rows": sum(file["rows"] for file in files),
         "files": files,
         "report_sha256": file_sha256(plan.target.report),

@@ -40,7 +40,7 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
 
 
 def _ask_fresh_process(question: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "-m", "stsb_batch.jobs.golden"]
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "stsb_batch.jobs.golden"]
     return subprocess.run(  # noqa: S603 - our own module
         command, input=question, capture_output=True, text=True, timeout=SECONDS, check=False
     )

@@ -85,7 +85,7 @@ def _moment(moment: dt.datetime) -> str:
 
 def _read_run(path: Path) -> PastRun | None:
     try:
-        entries, report = footer_entries(path), pl.read_parquet(path, memory_map=False)
+        entries, report = footer_entries(path), pl.read_parquet(path, memory_map=False, glob=False)
         title = Series(entries["series"], entries["night"]).title or f"{report['run_at'][0]:%Y-%m-%d}"
         return PastRun(title, report, Sketch(**json.loads(entries["sketch"])))
     except (OSError, KeyError, TypeError, ValueError, IndexError, pl.exceptions.PolarsError) as error:

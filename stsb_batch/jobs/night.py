@@ -4,6 +4,7 @@ A night is named by the local date of its scheduled start, `YYYY-MM-DD`, so name
 """
 
 import datetime as dt
+import re
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -11,6 +12,7 @@ from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, shown
 from stsb_batch.pairs.source import find_files
 
 NIGHT = "{night}"
+DATE = re.compile(r"\d{4}-\d\d-\d\d")
 MISSED_DAYS = 7  # nights that a run looks back for missed ones
 
 
@@ -54,8 +56,9 @@ def finish_time(clock: str | None, start: dt.datetime, timezone: str) -> dt.date
     except ValueError:
         raise UsageError(f"{shown(clock)}: not a time of day. Write it as HH:MM, for example 07:00.") from None
     here = start.astimezone(zone(timezone))
-    finish = dt.datetime.combine(here.date(), time, zone(timezone))
-    return finish if finish > here else dt.datetime.combine(here.date() + dt.timedelta(days=1), time, zone(timezone))
+    days = (here.date(), here.date() + dt.timedelta(days=1))
+    clocks = (dt.datetime.combine(day, time.replace(fold=fold), zone(timezone)) for day in days for fold in (0, 1))
+    return next(moment for moment in clocks if moment.astimezone(dt.UTC) > start)  # 02:30 comes twice when clocks go back
 
 
 def night_input(location: str, night: str) -> str:
@@ -79,7 +82,7 @@ def missed_nights(location: str, output: str, newest: str) -> list[str]:
     Missed is a night whose input is there and whose scores are not, after the first night that was ever done and not
     more than `MISSED_DAYS` back. Where all nights share one input there is none: it holds the newest pairs only.
     """
-    done = {path.parent.name for path in Path(output).glob("*/_SUCCESS")}
+    done = {path.parent.name for path in Path(output).glob("*/_SUCCESS") if DATE.fullmatch(path.parent.name)}
     if NIGHT not in location or not done:
         return []
     last = dt.date.fromisoformat(newest)

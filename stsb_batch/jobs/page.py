@@ -1,11 +1,10 @@
 """What the run page says of a finished job: the report against the last nights, a row per shard, the gate's verdict."""
 
+import contextlib
 import json
 from pathlib import Path
 
-import polars as pl
-
-from stsb_batch.errors import shown
+from stsb_batch.errors import ModelIntegrityError, shown
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.history import past_runs, series_of
 from stsb_batch.jobs.plan import ScorePlan
@@ -115,8 +114,9 @@ def _versions_chart(newest: Version) -> str:
     family = [one for one in list_versions(home) if one.card["name"] == newest.card["name"]]
     points = []
     for version in [one for one in family if one.card["version"] <= newest.card["version"]][-NIGHTS:]:
-        path = version.path / "metrics.parquet"
-        metrics = metrics_of(pl.read_parquet(path, memory_map=False)) if path.is_file() else []
+        metrics = []
+        with contextlib.suppress(ModelIntegrityError):  # an old version's lost report leaves a gap in the chart
+            metrics = metrics_of(version.metrics())
         values = [
             (row["value"], row["lower"], row["upper"])
             for row in metrics

@@ -3,18 +3,19 @@
 import datetime as dt
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 
 from stsb_batch.durable import json_sha256
-from stsb_batch.errors import BadDataError, BadFileError, UsageError
+from stsb_batch.errors import BadDataError, BadFileError, UsageError, shown
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.sandbox import Sandbox
-from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, kept_names
+from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
 from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from stsb_batch.settings import Settings, load_settings
@@ -83,7 +84,7 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
         sources, bad = source.inspect_files(listing, request.columns, sandbox)
         judge_bad_files(request, bad, len(listing.files))
         target = target or sink.choose_target(request.location, None)
-        sink.check_target(target, sources)
+        sink.check_target(target, sources, listing.root)
         checkpoint = resolve_model(settings.home, request.model, timeout=settings.hub_timeout)
         choice = choose_engine(settings.engine, settings.precision)
         max_length = min(settings.max_length, checkpoint.max_length)
@@ -106,6 +107,9 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
             except BadFileError as error:
                 bad.append(BadFile(file.relative, error))
         judge_bad_files(request, bad, len(listing.files))
+    outputs = Counter(shard.output for shard in shards)
+    if double := next((output for output, count in outputs.items() if count > 1), None):
+        raise UsageError(f"{shown(double)}: two input files would be written there. Rename one of them.")
     run_id, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
     return ScorePlan(request, target, shards, bad, listing.doubles, checkpoint, choice, max_length, run_id, now)
 
@@ -137,12 +141,13 @@ def read_names(request: ScoreRequest, schema: pa.Schema) -> list[str] | None:
     columns = request.columns
     if columns.keep is None or request.on_bad_row == "quarantine":
         return None
-    return list(dict.fromkeys([*kept_names(schema, columns), columns.left, columns.right]))
+    label = find_label(schema, columns)
+    return list(dict.fromkeys([*kept_names(schema, columns), columns.left, columns.right, *([label] if label else [])]))
 
 
 def allowance(share: float, count: int) -> int:
     """Return how many of `count` may be bad: the share, but at least one unless the share is 0."""
-    return max(1, int(share * count)) if share > 0 else 0
+    return max(1, int(share * count + 1e-9)) if share > 0 else 0  # 0.29 of 100 is 29, and 28.999... in binary
 
 
 def near_row_budget(request: ScoreRequest, rows: int, bad_rows: int) -> bool:

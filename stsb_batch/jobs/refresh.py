@@ -64,7 +64,15 @@ class RefreshPlan:
     @property
     def judged_by(self) -> dict:
         """What of the request decides the gate's verdict; a version is judged again when it changes."""
-        return {"floor": self.request.floor, "slice": self.request.slice_column}
+        request = self.request
+        return {"floor": request.floor, "slice": request.slice_column, "max_churn": request.max_churn}
+
+    def has_judged(self, version: registry.Version) -> bool:
+        """Say whether a version's verdict is what these limits would give. What passed is held against churn each time."""
+        judged = {"max_churn": None} | version.card.get("judged_by", self.judged_by)
+        if version.card["gate"]["passed"]:
+            judged["max_churn"] = self.request.max_churn
+        return judged == self.judged_by
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,14 @@ class RefreshOutcome:
 def plan_refresh(request: RefreshRequest) -> RefreshPlan:
     """Load labels, base model and churn sample, so that everything that can be refused is refused before training.
 
-    Raises `GateRefused` where the test pairs leak: no model trained on such labels can pass.
+    Raises `GateRefused` where the test pairs leak, for no model trained on such labels can pass, and `ModelIntegrityError`
+    where the champion is damaged, which the model would have to be held against.
     """
+    registry.check_name(request.name)
+    if not -1 <= request.floor <= 1:
+        raise UsageError(f"{request.floor}: not a floor for Pearson r, which is from -1 to 1.")
+    if champion := current_champion(request.settings.home):
+        registry.verified(champion)
     recipe = find_recipe(request.recipe)
     if request.unlabelled and recipe.silver is None:
         raise UsageError(f"--unlabelled needs a recipe with a silver stage (best or silver); {recipe.name} has none.")
@@ -112,10 +126,10 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
     """Return the version that an earlier refresh made from the same labels, base and recipe and judged by the same limits,
     the newest if several. Where it still awaits promotion and there is a churn sample, it is held against that too."""
     home = plan.request.settings.home
-    version = next((v for v in _made_before(plan) if v.card.get("judged_by", plan.judged_by) == plan.judged_by), None)
+    version = next(filter(plan.has_judged, _made_before(plan)), None)
     if version is None:
         return None
-    metrics = pl.read_parquet(version.path / "metrics.parquet")
+    metrics = version.metrics()
     outcome = RefreshOutcome(version, metrics, GateDecision(**version.card["gate"]), trained=False)
     champion = current_champion(home)
     if champion and awaits_promotion(home, outcome):
@@ -136,7 +150,8 @@ def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path
     """Train by the recipe into a staging folder of the registry; the caller registers or discards what is returned.
 
     The folder is the same for the same labels, base and recipe, so that training can go on where it was stopped; one
-    process works in it at a time (`BusyError`). Weights that were trained before are taken instead of training again.
+    process works in it at a time (`BusyError`). Weights that were trained before are taken instead of training again, be it
+    a version's or those of a candidate that was not judged to the end.
     """
     from stsb_batch.refresh.train import train
 
@@ -144,14 +159,14 @@ def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path
     folder = registry.staging_folder(plan.request.settings.home, json_sha256(plan.fingerprint)[:32])
     candidate = folder / "candidate"
     with registry.staging_lock(folder):
-        registry.discard(candidate)
         try:
             folder.mkdir(exist_ok=True)
             before = _made_before(plan)
             if before:
+                registry.discard(candidate)
                 registry.verified(before[0])
                 shutil.copytree(before[0].path, candidate)
-            else:
+            elif not candidate.is_dir():
                 train(plan.base, plan.labels, plan.recipe, candidate, unlabelled=plan.unlabelled, progress=progress)
         except Exception as error:
             registry.discard(folder)
@@ -180,22 +195,25 @@ def judge_candidate(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
     """Measure a candidate on all splits, hold it against the champion on the test pairs, register it with its card."""
     with registry.staging_lock(candidate.parent):
         try:
-            return _judge(plan, candidate)
-        finally:
+            outcome = _judge(plan, candidate)
+        except Exception:  # but whoever is stopped finds the candidate again
             registry.discard(candidate.parent)
+            raise
+        registry.discard(candidate.parent)
+        return outcome
 
 
 def _judge(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
     home, request, labels = plan.request.settings.home, plan.request, plan.labels
     checkpoint, champion = open_checkpoint(candidate, "candidate"), current_champion(home)
-    trained = all(version.digest != checkpoint.digest for version in registry.list_versions(home))
+    trained = not _made_before(plan)
     found = evaluate(checkpoint, labels.items(), dataset=Path(request.labels).name, settings=request.settings)
     churn = _churn(plan, checkpoint, champion) if champion else None
     also = [churn_check(churn.churn, request.max_churn)] if churn else []
     limits = GateLimits(floor=request.floor)
     decision = judge(labels, found, candidate, champion, limits=limits, also=also, settings=request.settings)
     metrics = pl.concat([found.report, gate_rows(found.report, decision)])
-    metrics.write_parquet(candidate / "metrics.parquet")
+    metrics.write_parquet(candidate / registry.METRICS)
     card = {
         "made_from": plan.fingerprint,
         "judged_by": plan.judged_by,

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from stsb_batch.errors import BadDataError, BadFileError, shown
 from stsb_batch.pairs.sandbox import Sandbox
-from stsb_batch.pairs.schema import Columns, check_columns
+from stsb_batch.pairs.schema import BLANK, Columns, check_columns
 from stsb_batch.pairs.source import Shard, SourceFile, find_files, inspect_file, probe_rows, read_windows
 
 SAMPLE_ROWS = 4_000  # the standard error of a share is then at most 0.8 %
@@ -50,7 +50,7 @@ def read_texts(location: str, columns: Columns) -> tuple[str, ...]:
         for cell in sample.rows[side].cast(pa.binary()).unique().to_pylist():
             with contextlib.suppress(UnicodeDecodeError):
                 texts.add((cell or b"").decode())
-    return tuple(sorted(text for text in texts if text.strip()))
+    return tuple(sorted(text for text in texts if text.strip(BLANK)))
 
 
 def _open(path: Path, relative: Path, columns: Columns, sandbox: Sandbox) -> SourceFile:

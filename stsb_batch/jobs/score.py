@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from stsb_batch.errors import BadFileError, CannotCreateError
 from stsb_batch.jobs import shard as shard_module
-from stsb_batch.jobs.finish import ScoreOutcome, finish_job
+from stsb_batch.jobs.finish import ScoreOutcome, finish_job, withdraw_file
 from stsb_batch.jobs.plan import ScorePlan, ScoreRequest, plan_score
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.jobs.shard import Progress
@@ -63,6 +63,7 @@ def score_or_reject(plan: ScorePlan, shard: Shard, progress: Progress | None = N
         return score_shard(plan, shard, progress)
     except BadFileError as error:
         if plan.target.single or plan.request.on_bad_file == "fail":
+            withdraw_file(plan, shard.source.relative)
             raise
         log.error("%s", error)
         return BadFile(shard.source.relative, error)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from stsb_batch.errors import BadDataError
 from stsb_batch.models.checkpoint import Checkpoint, load_tokenizer
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
@@ -50,6 +51,8 @@ def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tupl
     """Score one pair with the plain engine in fp32, which is the quickest to open."""
     checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
     scores = score_texts(checkpoint, [left], [right], settings=settings)
+    if np.isnan(scores[0]):
+        raise BadDataError("A text is blank, so the pair has no score. Give two texts.")
     return float(scores[0]), checkpoint
 
 

@@ -188,6 +188,7 @@ def _rescore(samples: list[_Sample], settings: Settings, found: Verification) ->
         max_length=int(footer["max_length"]),
         max_tokens=settings.max_tokens,
         cache=settings.home / "cache",
+        parity=False,
     )
     for sample in samples:
         again = scorer.score(sample.left, sample.right).scores

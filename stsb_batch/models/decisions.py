@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stsb_batch.durable import exclusive_lock, write_atomically
 from stsb_batch.errors import ModelIntegrityError, NothingToReadError
-from stsb_batch.models.registry import Version, list_versions, now, promote
+from stsb_batch.models.registry import Version, champions, list_versions, now, promote
 
 FILE = "decisions.json"
 
@@ -39,8 +39,14 @@ def is_rejected(version: Version) -> bool:
 
 
 def newest_passed(home: Path) -> Version:
-    """Find the newest version that passed its gate and was not rejected, of any name."""
-    passed = [version for version in list_versions(home) if version.card["gate"]["passed"] and not is_rejected(version)]
+    """Find the newest version that passed its gate and was neither rejected nor rolled back, of any name."""
+    moves = champions(home)
+    left = {move["model"] for move in moves["log"]} - set(moves["stack"])
+    passed = [
+        version
+        for version in list_versions(home)
+        if version.card["gate"]["passed"] and version.reference not in left and not is_rejected(version)
+    ]
     if not passed:
         raise NothingToReadError("No version has passed its gate. Train one with `stsb-batch refresh`.")
     return max(passed, key=lambda version: (version.card["created_at"], version.card["version"]))

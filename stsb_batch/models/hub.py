@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from stsb_batch.errors import NothingToReadError, UnavailableError
+from stsb_batch.errors import NothingToReadError, UnavailableError, shown
 
 MODEL_PATTERNS = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "*tokens*.json"]
 
@@ -20,6 +20,7 @@ def fetch_snapshot(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -35,6 +36,8 @@ def fetch_snapshot(
             etag_timeout=timeout,
             local_files_only=not is_online,
         )
+    except HFValidationError:
+        raise NothingToReadError(f"{shown(repository)}: neither a folder nor a {kind} of the hub. Check the path.") from None
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise NothingToReadError(f"{repository}: the hub has no such {kind} or revision, or it needs a login.") from error
     except (LocalEntryNotFoundError, OSError) as error:

@@ -17,13 +17,26 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from stsb_batch.durable import exclusive_lock, fsync_path, write_atomically
-from stsb_batch.errors import BusyError, GateRefused, ModelIntegrityError, NothingToReadError, UsageError, storage_error
+from stsb_batch.errors import (
+    BusyError,
+    GateRefused,
+    ModelIntegrityError,
+    NothingToReadError,
+    UsageError,
+    first_line,
+    shown,
+    storage_error,
+)
 from stsb_batch.models.checkpoint import Checkpoint, file_digests, open_checkpoint
 from stsb_batch.models.hub import MODEL_PATTERNS, fetch_snapshot
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(rf"({NAME.pattern})@(\d+)")
+POINTER = "champion.json"
+METRICS = "metrics.parquet"  # beside the card
 POINTER_SECONDS = 10.0  # how long to wait for another process that moves the champion, which takes about a second
 NO_CHAMPION = (
     "No champion model yet. Train one with `stsb-batch refresh --labels labelled.parquet --base-model minilm`, "
@@ -46,6 +59,14 @@ class Version:
     def digest(self) -> str:
         return self.card["digest"]
 
+    def metrics(self) -> pl.DataFrame:
+        """Read the report made when it was judged; raises `ModelIntegrityError` where that cannot be read."""
+        path = self.path / METRICS
+        try:
+            return pl.read_parquet(path, memory_map=False, glob=False)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ModelIntegrityError(f"{path}: cannot be read ({first_line(error)}). Restore it from a backup.") from None
+
 
 def now() -> str:
     """Return the present moment in UTC, ISO 8601, to the second."""
@@ -60,13 +81,21 @@ def list_versions(home: Path) -> list[Version]:
 
 def _read_version(folder: Path) -> Version:
     try:
-        return Version(folder, json.loads((folder / "card.json").read_text()))
+        return Version(folder, _read_json(folder / "card.json", ("name", "version", "digest", "files", "created_at")))
     except FileNotFoundError:
         raise NothingToReadError(
             f"{folder.parent.name}@{folder.name}: no such model version. List them with `stsb-batch models list`."
         ) from None
+
+
+def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
+    try:
+        found = json.loads(path.read_text())
     except ValueError as error:
-        raise ModelIntegrityError(f"{folder / 'card.json'}: not JSON ({error}). Restore the registry folder.") from None
+        raise ModelIntegrityError(f"{path}: not JSON ({error}). Restore it from a backup.") from None
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        raise ModelIntegrityError(f"{path}: lacks {', '.join(keys)}. Restore it from a backup.")
+    return found
 
 
 def find_version(home: Path, reference: str) -> Version:
@@ -89,10 +118,15 @@ def find_version(home: Path, reference: str) -> Version:
     return _read_version(home / "models" / match[1] / match[2])
 
 
+def check_name(name: str) -> None:
+    """Raise `UsageError` for what cannot be the name of a model."""
+    if not NAME.fullmatch(name) or name == POINTER:
+        raise UsageError(f"{shown(name)}: not a model name. Use lower-case letters, digits, dot, dash and underscore.")
+
+
 def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
     """Move a candidate checkpoint folder into the registry as the next version of `name`, for good."""
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name}: not a model name. Use lower-case letters, digits, dot, dash and underscore.")
+    check_name(name)
     family = home / "models" / name
     card = card | {
         "name": name,
@@ -145,13 +179,9 @@ def discard(folder: Path) -> None:
 def champions(home: Path) -> dict:
     """Return `stack` (references of the champions that stand, the present one last) and `log` (every move, oldest first)."""
     try:
-        return json.loads((home / "models" / "champion.json").read_text())
+        return _read_json(home / "models" / POINTER, ("stack", "log"))
     except FileNotFoundError:
         return {"stack": [], "log": []}
-    except ValueError as error:
-        raise ModelIntegrityError(
-            f"{home / 'models/champion.json'}: not JSON ({error}). Restore it from a backup."
-        ) from None
 
 
 def model_name(home: Path, reference: str) -> str:
@@ -215,7 +245,7 @@ def rollback(home: Path) -> Version:
 def _move(home: Path, stack: list[str], reason: str, version: Version) -> None:
     entry = {"model": version.reference, "digest": version.digest, "at": now(), "reason": reason}
     log = [*champions(home)["log"], entry]
-    write_atomically(home / "models" / "champion.json", json.dumps({"stack": stack, "log": log}, indent=1).encode())
+    write_atomically(home / "models" / POINTER, json.dumps({"stack": stack, "log": log}, indent=1).encode())
 
 
 def verified(version: Version) -> Checkpoint:

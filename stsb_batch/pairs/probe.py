@@ -23,6 +23,7 @@ from stsb_batch.errors import first_line
 MEMORY = 1 << 30  # bytes that reading may take on top of the libraries
 MAX_FOOTER = 64 << 20
 MAX_COLUMNS = 10_000
+BUFFER = 1 << 18  # bytes read ahead in each column
 MAX_DEPTH = 64  # parts of a nested column's path
 MAX_CHUNK = 2**31 - 1  # uncompressed bytes of one column in one row group: beyond it 32-bit offsets overflow
 MAX_CELL = 64 << 20
@@ -103,7 +104,7 @@ def probe_pages(path: Path, columns: list[str] | None, texts: list[str], alive) 
     heaviest, total, size = 0.0, 0, path.stat().st_size
     try:
         with pq.ParquetFile(
-            path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False, buffer_size=1 << 20
+            path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False, buffer_size=BUFFER
         ) as file:
             for group in range(file.num_row_groups):
                 promised, read = file.metadata.row_group(group).num_rows, 0

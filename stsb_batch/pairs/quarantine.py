@@ -42,16 +42,16 @@ class RowQuarantine:
         if not len(positions):
             return
         taken = rows.filter(pa.array(bad))
-        names = [name for name in taken.schema.names if name not in ADDED]
+        places = [place for place, name in enumerate(taken.schema.names) if name not in ADDED]  # two may have one name
         reasons = pc.take(pa.array(STATUSES), pa.array(statuses[positions], pa.int8()))
         table = pa.table(
             [
-                *[taken.column(taken.schema.names.index(name)) for name in names],
+                *[taken.column(place) for place in places],
                 pa.array([str(self._shard.source.relative)] * len(positions), pa.string()),
                 pa.array(positions + first_row + self._shard.first_row, pa.int64()),
                 reasons,
             ],
-            names=[*names, *ADDED],
+            names=[*[taken.schema.names[place] for place in places], *ADDED],
         ).replace_schema_metadata({MARK: b"1"})
         if self._writer is None:
             self._writer = self._open.enter_context(sink.shard_writer(self._staged, table.schema))
@@ -63,14 +63,18 @@ class RowQuarantine:
         if self.rows:
             sink.commit(self._staged, final)
         else:
-            final.unlink(missing_ok=True)
+            withdraw(final)
 
 
 def side_path(target: sink.Target, output: Path) -> Path:
     """Return where a shard's quarantined rows go."""
-    if target.single:
-        return target.single.with_suffix(".quarantine.parquet")
-    return target.root.with_name(f"{target.root.name}.quarantine") / output
+    return target.side if target.single else target.side / output
+
+
+def withdraw(side: Path) -> None:
+    """Remove a side file, if there is one and it is ours."""
+    if "quarantine" in sink.footer_entries(side):
+        side.unlink()
 
 
 def quarantined_rows(target: sink.Target, shard: Shard) -> np.ndarray:
@@ -83,10 +87,9 @@ def quarantined_rows(target: sink.Target, shard: Shard) -> np.ndarray:
 
 def sweep_side_files(target: sink.Target, shards: list[Shard]) -> None:
     """Remove quarantine files of ours that belong to no shard of this plan any more."""
-    root = target.root.with_name(f"{target.root.name}.quarantine")
-    if target.single or not root.is_dir():
+    if target.single:
         return
     planned = {side_path(target, shard.output) for shard in shards}
-    for path in root.rglob("*.parquet"):
-        if path not in planned and "quarantine" in sink.footer_entries(path):
-            path.unlink()
+    for path in target.side.rglob("*.parquet"):
+        if path not in planned:
+            withdraw(path)

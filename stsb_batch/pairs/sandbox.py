@@ -73,7 +73,7 @@ class Sandbox:
         if self._child is None:
             # Its own session: Ctrl-C is for the parent, and the end of stdin ends the child.
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "stsb_batch.pairs.probe"],
+                [sys.executable, "-P", "-m", "stsb_batch.pairs.probe"],  # -P: no module from the present folder
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

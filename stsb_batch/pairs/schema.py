@@ -11,6 +11,9 @@ OK, OK_TRUNCATED, NULL_INPUT, EMPTY_INPUT, INVALID_UTF8, NONFINITE, OOM, MODEL_E
 CONTRACT_VERSION = 1
 METADATA_PREFIX = "stsb_batch."  # keys of ours in a Parquet footer
 LABEL_RANGE = (0.0, 5.0)
+# Unicode white space, zero-width characters, byte-order mark and other invisible format characters
+BLANK = "".join(map(chr, [*range(0x1C, 0x21), *range(0x09, 0x0E), 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2010)]))
+BLANK += "".join(map(chr, [*range(0x2028, 0x2030), 0x205F, *range(0x2060, 0x2065), 0x3000, 0xFEFF]))
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class Columns:
     label: str | None = None
     keep: tuple[str, ...] | None = None
     score: str = "score"
+
+    def named(self) -> dict:
+        """Return them as a manifest has them."""
+        return {"left": self.left, "right": self.right, "keep": self.keep, "score": self.score, "label": self.label or ""}
 
     @property
     def status(self) -> str:

@@ -41,6 +41,13 @@ class Target:
         return self.single.with_suffix(".report.parquet") if self.single else self.root / "_report.parquet"
 
     @property
+    def side(self) -> Path:
+        """Where quarantined rows go: a file, or a folder that mirrors the output."""
+        if self.single:
+            return self.single.with_suffix(".quarantine.parquet")
+        return self.root.with_name(f"{self.root.name}.quarantine")
+
+    @property
     def name(self) -> Path:
         return self.single or self.root
 
@@ -63,11 +70,18 @@ def choose_target(location: str, output: str | None) -> Target:
     return Target(source.with_name(f"{source.name}.scored"))
 
 
-def check_target(target: Target, sources: list[SourceFile]) -> None:
-    """Raise `UsageError` when output would lie on, inside or around the input, and say at once if nothing can be written."""
+def check_target(target: Target, sources: list[SourceFile], root: Path | None = None) -> None:
+    """Raise `UsageError` when output would lie on, inside or around the input, and say at once if nothing can be written.
+
+    `root` is the folder that the input was looked for in, None where it is a single file.
+    """
+    if root and target.root.is_relative_to(os.path.realpath(root)):
+        raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
     for source in sources:
-        if target.single == source.path:
-            raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
+        if source.path in (target.single, target.report, target.side) or source.path.is_relative_to(target.side):
+            raise UsageError(
+                f"{source.path}: the output, its report or quarantine is the input. Choose another place with -o."
+            )
         if target.single:
             continue
         if not Path(os.path.realpath(target.root / source.relative)).is_relative_to(os.path.realpath(target.root)):
@@ -76,9 +90,6 @@ def check_target(target: Target, sources: list[SourceFile]) -> None:
             )
         if source.path.is_relative_to(target.root):
             raise UsageError(f"{target.root}: the output folder holds the input {source.path.name}. Choose another with -o.")
-        folder = source.path.parents[len(source.relative.parts) - 1]
-        if len(sources) > 1 and target.root.is_relative_to(folder):
-            raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
     place = next(folder for folder in (target.root, *target.root.parents) if folder.exists())
     if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
         if os.statvfs(place).f_flag & os.ST_RDONLY:
@@ -109,8 +120,16 @@ def is_committed(target: Target, shard: Shard) -> bool:
 
 
 def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> list[Shard]:
-    """Return the shards that are not committed yet; raises `CannotCreateError` when other output is in the way."""
+    """Return the shards that are not committed yet; raises `CannotCreateError` when other output is in the way.
+
+    `overwrite` replaces what this plan writes and removes what earlier plans have written, and no other file.
+    """
     pending, foreign = [], stale_files(target, shards)
+    if strangers := [path for path in foreign if "fingerprint" not in footer_entries(path)]:
+        raise CannotCreateError(f"{strangers[0]}: is in the output folder and not our own. Choose another place with -o.")
+    if target.single:
+        beside = ((target.report, "sketch"), (target.side, "quarantine"))
+        foreign += [path for path, mark in beside if path.exists() and mark not in footer_entries(path)]
     for shard in shards:
         final = target.path(shard.output)
         if final.is_dir():

@@ -27,10 +27,12 @@ WINDOW_BYTES = 256 << 20  # ... fewer where rows are heavy
 
 @dataclass(frozen=True)
 class Listing:
-    """Files as (path, path relative to their root), and the names under which one of them was found again."""
+    """Files as (path, path relative to their root), the names under which one of them was found again, and the root, None
+    for a single file."""
 
     files: list[tuple[Path, Path]]
     doubles: list[Path]
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,11 @@ def find_files(location: str) -> Listing:
     if "://" in location:
         scheme = shown(location.split("://", maxsplit=1)[0])  # the rest may hold a password
         raise UsageError(f"{scheme}://: only local files are read so far. Copy the data to a local folder first.")
+    if not location:
+        raise UsageError("The input is an empty string. Name a Parquet file, a folder or a quoted glob.")
     path = Path(location)
     if path.is_dir():
-        root, found = path, path.rglob("*.parquet")
+        root, found = path, _below(path)
     elif os.path.lexists(path):
         return Listing([(Path(os.path.realpath(path)), Path(path.name))], [])
     elif glob.has_magic(location):
@@ -128,7 +132,18 @@ def find_files(location: str) -> Listing:
             files.append((Path(os.path.realpath(file)), relative))
     if not files:
         raise NothingToReadError(f"{shown(location)}: holds no .parquet file. Check the path or the pattern.")
-    return Listing(files, doubles)
+    return Listing(files, doubles, root)
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Walk the Parquet files below a folder, linked folders too, each folder once."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (identity := _inode(Path(folder))) in seen:
+            folders.clear()
+            continue
+        seen.add(identity)
+        yield from (Path(folder, name) for name in files if name.endswith(".parquet"))
 
 
 def _inode(file: Path) -> tuple:

@@ -50,9 +50,14 @@ def measure_churn(champion: np.ndarray, challenger: np.ndarray, thresholds: tupl
 
 
 def churn_check(churn: Churn, limit: float | None) -> tuple[bool, str]:
-    """Hold the largest share of pairs that cross a threshold against the limit; None holds it against nothing."""
+    """Hold the largest share of pairs that cross a threshold against the limit; None holds it against nothing.
+
+    A limit that no pair could be held against is not kept.
+    """
     share = max(churn.crossing.values(), default=0.0)
     crossing = ", ".join(f"{value:.2%} cross {name}" for name, value in churn.crossing.items())
     rank = "-" if churn.spearman is None else f"{churn.spearman:.4f}"
     said = f"churn of {churn.pairs} pairs: mean shift {churn.mean_shift:+.3f}, Spearman {rank}, {crossing}"
-    return limit is None or share <= limit, said if limit is None else f"{said}, at most {limit:.2%} may"
+    if limit is None:
+        return True, said
+    return churn.pairs > 0 and share <= limit, f"{said}, at most {limit:.2%} may"

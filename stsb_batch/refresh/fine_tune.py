@@ -79,8 +79,11 @@ def fine_tune(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=_last_state(work))
-    last = next(entry["eval_loss"] for entry in reversed(trainer.state.log_history) if "eval_loss" in entry)
-    loss = trainer.state.best_metric if stage.best_epoch else last
+    validated = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    if not validated or validated[-1]["step"] < trainer.state.global_step:  # killed between the last step and its validation
+        validated.append(trainer.evaluate())
+    best = trainer.state.best_metric if stage.best_epoch else None
+    loss = validated[-1]["eval_loss"] if best is None else best
     if loss is None or not np.isfinite(loss):
         raise BadDataError("Training ended in NaN: the validation loss is not finite. Check labels and recipe.")
     staged = output.with_name(f"{output.name}.saving")

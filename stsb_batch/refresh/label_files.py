@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stsb_batch.errors import BadDataError, NothingToReadError, first_line
+from stsb_batch.errors import BadDataError, NothingToReadError, first_line, shown
 from stsb_batch.models.hub import fetch_snapshot
-from stsb_batch.pairs.schema import LABEL_RANGE, Columns
+from stsb_batch.pairs.schema import BLANK, LABEL_RANGE, Columns
 
 GLUE = "glue/stsb"
 GLUE_REPOSITORY = "nyu-mll/glue"
@@ -55,14 +55,19 @@ def _read(reference: str, timeout: float) -> dict[str, tuple[pl.DataFrame, str]]
         files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith(("_", ".")))
         if not files:
             raise NothingToReadError(f"{reference}: holds no .parquet file. Check the path of the labels.")
-        return {SPLIT_NAMES.get(file.stem, file.stem): (_read_parquet(file), file.name) for file in files}
+        splits = {SPLIT_NAMES.get(file.stem, file.stem): file for file in files}
+        if double := [file.name for file in files if file not in splits.values()]:
+            raise BadDataError(f"{reference}: {double[0]} is the same split as another file. Keep one of the two.")
+        return {name: (_read_parquet(file), file.name) for name, file in splits.items()}
     if not path.is_file():
         raise NothingToReadError(f"{reference}: no such labels. Name a Parquet file, a folder, or {GLUE}.")
     frame = _read_parquet(path)
     if "split" not in frame.columns:
         return {"": (frame, path.name)}
-    keys = frame["split"].cast(pl.String).replace(SPLIT_NAMES)
-    return {name: (frame.filter(keys == name), f"{path.name} split {name}") for name in keys.drop_nulls().unique().to_list()}
+    keys = frame.select(_text("split", frame.schema, path.name)).to_series().replace(SPLIT_NAMES)
+    if keys.null_count():
+        raise BadDataError(f"{path.name}: {keys.null_count()} rows have no split, first in row {keys.is_null().arg_max()}.")
+    return {name: (frame.filter(keys == name), f"{path.name} split {shown(name)}") for name in keys.unique().to_list()}
 
 
 def _read_glue(timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
@@ -82,7 +87,7 @@ def _read_glue(timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
 
 def _read_parquet(path: Path) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path, memory_map=False)
+        return pl.read_parquet(path, memory_map=False, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadDataError(f"{path.name}: not a readable Parquet file ({first_line(error)}).") from error
 
@@ -93,23 +98,36 @@ def _chosen(frame: pl.DataFrame, where: str, columns: Columns, slice_column: str
     for option, name in (wanted | ({"--slice": slice_column} if slice_column else {})).items():
         if name not in frame.columns:
             raise BadDataError(
-                f"{where}: has no column '{name}' (found: {', '.join(frame.columns)}). Name it with {option}."
+                f"{where}: has no column '{name}' (found: {', '.join(map(shown, frame.columns))}). Name it with {option}."
             )
     if not frame.schema[label].is_numeric():
         raise BadDataError(f"{where}: label column '{label}' is {frame.schema[label]}, not a number.")
     return frame.select(
-        pl.col(columns.left).cast(pl.String).alias("left"),
-        pl.col(columns.right).cast(pl.String).alias("right"),
+        _text(columns.left, frame.schema, where).alias("left"),
+        _text(columns.right, frame.schema, where).alias("right"),
         pl.col(label).cast(pl.Float32).alias("label"),
-        (pl.col(slice_column).cast(pl.String).fill_null("null") if slice_column else pl.lit(None, pl.String)).alias("slice"),
+        (_slices(slice_column, frame.schema, where) if slice_column else pl.lit(None, pl.String)).alias("slice"),
     )
+
+
+def _text(name: str, schema: pl.Schema, where: str) -> pl.Expr:
+    """Return a column of text; raises `BadDataError` for one of any other kind."""
+    if not isinstance(schema[name], pl.String | pl.Categorical | pl.Enum | pl.Null):
+        raise BadDataError(f"{where}: column '{name}' is {schema[name]}, not text.")
+    return pl.col(name).cast(pl.String)
+
+
+def _slices(name: str, schema: pl.Schema, where: str) -> pl.Expr:
+    if schema[name].is_nested() or schema[name] == pl.Binary:
+        raise BadDataError(f"{where}: column '{name}' is {schema[name]}, which names no slices.")
+    return pl.col(name).cast(pl.String).fill_null("null")
 
 
 def _usable(frame: pl.DataFrame, where: str, label: str) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return the rows that can be learned from and, by fault, the number of those that cannot."""
     low, high = LABEL_RANGE
     null_text = frame["left"].is_null() | frame["right"].is_null()
-    blank = (frame["left"].str.strip_chars() == "") | (frame["right"].str.strip_chars() == "")
+    blank = (frame["left"].str.strip_chars(BLANK) == "") | (frame["right"].str.strip_chars(BLANK) == "")
     faults = {
         f"null or NaN in '{label}'": frame["label"].is_null() | frame["label"].is_nan(),
         f"labels outside {low:g}-{high:g}": ~frame["label"].is_between(low, high) & frame["label"].is_not_nan(),

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from stsb_batch.errors import BadDataError
 from stsb_batch.refresh.encoder import SentenceEncoder, nearest
 from stsb_batch.refresh.word_pairs import word_pairs
 
@@ -29,8 +30,10 @@ def silver_pairs(
 ) -> pl.DataFrame:
     """Make `count` pairs of distinct `texts` and `words` pairs of word lists, in any order, labelled 5 x cosine, at least 0.
 
-    `progress` hears how many of `texts` are embedded. Columns left, right, label.
+    `progress` hears how many of `texts` are embedded. Columns left, right, label. Raises `BadDataError` for a single text.
     """
+    if len(texts) < 2:
+        raise BadDataError(f"{len(texts)} distinct text is too little for silver pairs. Take the recipe reference.")
     encoder, rng = SentenceEncoder(base), np.random.default_rng(seed)
     embeddings = encoder.embed(texts, progress)
     first, second = _mine(embeddings, count, rng)

@@ -59,15 +59,15 @@ def _aligned(now: dict[str, int], before: dict[str, int]) -> tuple[np.ndarray, n
 
 
 def _distance(name: str, now: dict[str, int], before: dict[str, int]) -> DriftFigure:
-    """Compare two distributions: the two-sample KS statistic for few rows, else Wasserstein over the baseline's spread."""
+    """Compare two distributions: the two-sample KS statistic for few rows, else Wasserstein over the spread of both."""
     values, ours, theirs = _aligned(now, before)
     rows, baseline = ours.sum(), theirs.sum()
     gaps = np.abs(np.cumsum(ours) / rows - np.cumsum(theirs) / baseline)
     if min(rows, baseline) <= KS_ROWS:
         limit = np.sqrt(-np.log(RARE / 2) / 2 * (1 / rows + 1 / baseline))  # asymptotic (Smirnov 1948)
         return _figure(f"drift_{name}_ks", gaps.max(), limit, limit, rows)
-    mean = np.average(values, weights=theirs)
-    spread = np.sqrt(np.average((values - mean) ** 2, weights=theirs))
+    mean = np.average(values, weights=ours + theirs)
+    spread = np.sqrt(np.average((values - mean) ** 2, weights=ours + theirs))  # of either alone, a few long texts decide it
     moved = float(np.sum(gaps[:-1] * np.diff(values)))
     # 3.4 to 3.5 standard errors are the 99.9 % point for normal, skewed, two-humped and two-valued rows (20,000 draws each)
     limit = max(DISTANCE_LIMIT, 3.5 * np.sqrt(1 / rows + 1 / baseline))
@@ -102,11 +102,13 @@ def _jensen_shannon(now: dict[str, int], before: dict[str, int]) -> DriftFigure:
 
 def _rate(status: str, now: Sketch, before: Sketch) -> DriftFigure:
     """Return by how much the share of rows with a status has risen; a fall is no alarm."""
-    rates = [side.statuses.get(status, 0) / side.rows for side in (now, before)]
-    pooled = (now.statuses.get(status, 0) + before.statuses.get(status, 0)) / (now.rows + before.rows)
-    error = np.sqrt(pooled * (1 - pooled) * (1 / now.rows + 1 / before.rows))
-    limit = max(RATE_LIMIT, 3.1 * error)  # a normal variable is above 3.1 once in a thousand
-    return _figure("drift_rate", rates[0] - rates[1], limit, limit, now.rows, status)
+    from scipy.stats import hypergeom
+
+    ours, theirs = (side.statuses.get(status, 0) for side in (now, before))
+    # how many of all these rows fall into this run if which do is chance (Fisher 1935): exact, also for few rows
+    seldom = hypergeom.ppf(1 - RARE, now.rows + before.rows, ours + theirs, now.rows) if ours + theirs else 0.0
+    limit = max(RATE_LIMIT, seldom / now.rows - (ours + theirs - seldom) / before.rows)
+    return _figure("drift_rate", ours / now.rows - theirs / before.rows, limit, limit, now.rows, status)
 
 
 def _noise(bars: int, rows: float, baseline: float) -> float:

@@ -122,5 +122,5 @@ def metrics_table(report: pl.DataFrame) -> RenderableType:
     ):
         table.add_column(name, justify=side)
     for line in metric_lines(report):
-        table.add_row(*line)
+        table.add_row(*map(escape, line))
     return table

@@ -15,12 +15,12 @@ COLOURS = {"train": "#b8bec9", "val": "#d98c2b", "test": "#2563a8"}
 def save_plots(parts: dict[str, tuple[np.ndarray, np.ndarray]], title: str, folder: Path) -> list[Path]:
     """Draw (labels, scores) of each part, each (pairs,), and write `scatter.png` and `residuals.png` into `folder`."""
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of the font cache it builds once
-    scatter, residuals = _figure("label", "score", title), _figure("score", "score - label", title)
+    scatter, residuals = _figure("label", "score", _plain(title)), _figure("score", "score - label", _plain(title))
     scatter.gca().plot([0, 5], [0, 5], color="black", linewidth=0.8)
     residuals.gca().axhline(0, color="black", linewidth=0.8)
     for name, (labels, scores) in parts.items():
         rows = np.unique(np.linspace(0, len(labels) - 1, min(MAX_POINTS, len(labels))).astype(int))
-        style = {"s": 7, "alpha": 0.5, "linewidths": 0, "color": COLOURS.get(name, "#2563a8"), "label": name}
+        style = {"s": 7, "alpha": 0.5, "linewidths": 0, "color": COLOURS.get(name, "#2563a8"), "label": _plain(name)}
         scatter.gca().scatter(labels[rows], scores[rows], **style)
         residuals.gca().scatter(scores[rows], (scores - labels)[rows], **style)
     paths = [folder / "scatter.png", folder / "residuals.png"]
@@ -32,6 +32,10 @@ def save_plots(parts: dict[str, tuple[np.ndarray, np.ndarray]], title: str, fold
     except OSError as error:
         raise storage_error(error, "saving the plots (choose a folder with --plots)", folder) from error
     return paths
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", r"\$")  # which would begin a formula
 
 
 def _figure(across: str, up: str, title: str):

@@ -113,7 +113,10 @@ class PairScorer:
         sample = np.concatenate([np.flatnonzero(tokens.lengths == length)[:PARITY_PAIRS] for length in chosen])
         sample = sample[np.isfinite(scores[sample])]
         gaps = np.abs(scores[sample] - self._score_reference(tokens, sample).scores)
-        gaps = gaps[np.isfinite(gaps)]
+        if not np.isfinite(gaps).all():
+            raise ModelIntegrityError(
+                f"Engine {self.engine.choice} scores pairs that fp32 torch cannot: tokeniser and model do not fit together."
+            )
         if gaps.max(initial=0.0) > PARITY_TOLERANCE[self.engine.choice.precision]:
             raise ModelIntegrityError(
                 f"Engine {self.engine.choice} gives scores up to {gaps.max():.3f} away from fp32 torch. Choose another with "

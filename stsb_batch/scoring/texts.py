@@ -6,11 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stsb_batch.pairs.schema import EMPTY_INPUT, INVALID_UTF8, NULL_INPUT, OK, OK_TRUNCATED
+from stsb_batch.pairs.schema import BLANK, EMPTY_INPUT, INVALID_UTF8, NULL_INPUT, OK, OK_TRUNCATED
 
-# Unicode white space, zero-width characters, byte-order mark and other invisible format characters
-BLANK = "".join(map(chr, [*range(0x1C, 0x21), *range(0x09, 0x0E), 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2010)]))
-BLANK += "".join(map(chr, [*range(0x2028, 0x2030), 0x205F, *range(0x2060, 0x2065), 0x3000, 0xFEFF]))
 CHARACTERS_PER_TOKEN = 64  # texts are cut at this many characters per token of the limit before they are tokenised
 
 
@@ -69,6 +66,9 @@ def _read_column(column: pa.Array, max_characters: int) -> tuple[np.ndarray, np.
         texts = pc.if_else(pa.array(invalid), pa.scalar(None, column.type), column).cast(pa.large_string())
     blank = pc.equal(pc.binary_length(pc.utf8_trim(texts, BLANK)), 0).fill_null(False)
     codes[blank.to_numpy(zero_copy_only=False)] = EMPTY_INPUT
+    long = pc.greater(pc.utf8_length(texts), max_characters).fill_null(False)
+    if long.true_count:  # what is cut off is not to be all there was
+        texts = pc.if_else(long, pc.utf8_trim(texts, BLANK), texts)
     cut = pc.greater(pc.utf8_length(texts), max_characters).fill_null(False).to_numpy(zero_copy_only=False)
     if cut.any():
         texts = pc.utf8_slice_codeunits(texts, 0, max_characters)

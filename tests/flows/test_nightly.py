@@ -133,6 +133,15 @@ def test_manual_approval_without_a_deployment_promotes_nothing(harness, bert: Pa
     assert registry.champions(settings.home)["stack"] == []
 
 
+def test_rollback_leaves_a_champion_whose_card_is_damaged(harness, champion, bert: Path, settings):
+    """The way back does not need the card of what is left."""
+    left = add(settings.home, bert, mark=" ")
+    registry.promote(settings.home, left, "test")
+    (left.path / "card.json").write_text("{")
+    rollback_flow(by="Kim", reason="exit code 20")
+    assert registry.champions(settings.home)["stack"] == ["sts@1"]
+
+
 def test_promote_and_rollback_by_hand_say_who(harness, champion, bert: Path, settings):
     """The newest version that passed becomes champion, and the one before it again; the cards keep who and why."""
     newest = add(settings.home, bert, mark=" ")

@@ -99,6 +99,20 @@ def test_scores_are_awaited_at_the_first_such_time_after_the_start(start: str, d
     assert night.finish_time("07:00", utc(start), "UTC") == utc(due)
 
 
+def test_a_clock_time_that_comes_twice_is_the_later_one_when_the_first_has_passed():
+    """When the clocks go back a start at the first 02:30 is done by the first 02:45, one at the second by the second."""
+    first, second = utc("2026-10-25T00:30"), utc("2026-10-25T01:30")
+    assert night.finish_time("02:45", first, "Europe/Berlin") - first == dt.timedelta(minutes=15)
+    assert night.finish_time("02:45", second, "Europe/Berlin") - second == dt.timedelta(minutes=15)
+
+
+def test_folders_that_are_no_nights_are_none(warehouse):
+    """Another folder with a `_SUCCESS` among the nights is not the first night that was done."""
+    before = night.missed_nights(*warehouse, "2026-01-11")
+    mark_done(Path(warehouse[1]), "0-archive")
+    assert night.missed_nights(*warehouse, "2026-01-11") == before
+
+
 def test_wrong_dates_times_and_zones_are_named():
     """Each says what was given and how to write it."""
     with pytest.raises(UsageError, match=r"yesterday.*YYYY-MM-DD"):

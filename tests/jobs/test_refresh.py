@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stsb_batch.errors import BusyError, GateRefused, StorageError, UsageError
+from stsb_batch.errors import BusyError, GateRefused, ModelIntegrityError, StorageError, UsageError
 from stsb_batch.jobs import refresh as job
 from stsb_batch.jobs.page import refresh_page
 from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh, refresh
@@ -154,6 +154,40 @@ def test_churn_is_told_and_a_limit_refuses(champion: registry.Version, request_:
     assert (churn["pairs"], churn["sample"], len(churn["movers"])) == (300, "night", 10)
     assert set(churn["movers"][0]) == {"file", "row", "champion", "challenger"}
     assert registry.champions(settings.home)["stack"] == [champion.reference]
+
+
+def test_another_churn_limit_judges_again(champion: registry.Version, request_: RefreshRequest, tmp_path: Path):
+    """What a limit has refused a looser one may let pass; the weights are those that are there."""
+    make_pairs(300, seed=8).write_parquet(tmp_path / "a.parquet")
+    asked = replace(new_labels(request_), churn_sample=str(tmp_path / "a.parquet"), thresholds=MANY, max_churn=0.0)
+    assert not refresh(asked).decision.passed
+    again = refresh(replace(asked, max_churn=1.0))
+    assert (again.trained, again.version.reference, again.decision.passed) == (False, "sts@3", True)
+    assert refresh(replace(asked, max_churn=1.0)).version.reference == "sts@3"
+
+
+def test_stopped_in_the_gate_trains_nothing_again(request_: RefreshRequest, monkeypatch: pytest.MonkeyPatch):
+    """Whoever is stopped between training and verdict finds the candidate again."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(job, "evaluate", stop)
+        refresh(new_labels(request_))
+    monkeypatch.setattr("stsb_batch.refresh.train.train", stop)
+    assert refresh(request_).version.reference == "sts@2"
+
+
+def test_what_can_be_refused_is_refused_before_training(champion: registry.Version, request_: RefreshRequest):
+    """A name that cannot be, a floor beyond r, and a damaged champion are told while nothing has been trained."""
+    for asked in (replace(request_, name="Bad Name"), replace(request_, name="champion.json"), replace(request_, floor=2.0)):
+        with pytest.raises(UsageError):
+            plan_refresh(asked)
+    weights = champion.path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(ModelIntegrityError):
+        plan_refresh(request_)
 
 
 def test_churn_holds_back_a_version_that_was_made_before(

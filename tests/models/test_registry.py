@@ -36,6 +36,25 @@ def test_versions_count_up_and_are_found(tmp_path: Path, bert: Path):
     assert registry.find_version(tmp_path, "sts@2").card["version"] == 2
 
 
+@pytest.mark.parametrize("content", ["[]", "{}", "{", "[1]"])
+def test_damaged_cards_and_pointers_are_named(content: str, tmp_path: Path, bert: Path):
+    """A card or pointer that is not what it should be is one clear error, not a crash."""
+    (add(tmp_path, bert).path / "card.json").write_text(content)
+    with pytest.raises(ModelIntegrityError, match=r"card\.json"):
+        registry.list_versions(tmp_path)
+    (tmp_path / "models/champion.json").write_text(content)
+    with pytest.raises(ModelIntegrityError, match=r"champion\.json"):
+        registry.champions(tmp_path)
+
+
+def test_lost_metrics_are_named(tmp_path: Path, bert: Path):
+    """A version whose report is cut short says so when it is asked for."""
+    version = add(tmp_path, bert)
+    (version.path / registry.METRICS).write_bytes(b"PAR1")
+    with pytest.raises(ModelIntegrityError, match=r"metrics\.parquet"):
+        version.metrics()
+
+
 def test_champion_moves_and_rolls_back(tmp_path: Path, bert: Path):
     """Promotion moves the champion, rollback returns to the one before, and the log keeps every move."""
     for mark in ("", " ", "  "):

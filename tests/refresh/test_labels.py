@@ -68,6 +68,7 @@ def test_leaked_pairs_are_counted_in_either_order(tmp_path: Path):
         ("label", None, "1 null or NaN in 'label', first in row 3"),
         ("label", float("nan"), "1 null or NaN in 'label', first in row 3"),
         ("sentence2", None, "1 null texts, first in row 3"),
+        ("sentence1", "\u200b\u00ad", "1 blank texts, first in row 3"),
     ],
 )
 def test_bad_labels_are_counted_named_and_refused(tmp_path: Path, column: str, value, message: str):
@@ -77,6 +78,29 @@ def test_bad_labels_are_counted_named_and_refused(tmp_path: Path, column: str, v
         tmp_path / "l.parquet"
     )
     with pytest.raises(BadDataError, match=message):
+        load_labels(str(tmp_path / "l.parquet"), Columns())
+
+
+def test_rows_without_a_split_and_splits_named_twice_are_refused(tmp_path: Path):
+    """No labelled row vanishes: each has a split, and no two files are the same one."""
+    split = pl.when(pl.col("id") < 20).then(pl.lit("train")).when(pl.col("id") < 40).then(pl.lit("val"))
+    make_pairs(50).with_columns(split=split).write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(BadDataError, match="10 rows have no split, first in row 40"):
+        load_labels(str(tmp_path / "l.parquet"), Columns())
+    for name in ("train", "dev", "validation"):
+        make_pairs(50).write_parquet(tmp_path / f"folder/{name}.parquet", mkdir=True)
+    with pytest.raises(BadDataError, match=r"dev\.parquet is the same split as another file"):
+        load_labels(str(tmp_path / "folder"), Columns())
+
+
+@pytest.mark.parametrize("column", ["sentence1", "split"])
+@pytest.mark.parametrize("kind", [pl.Int64, pl.List(pl.Int64), pl.Binary])
+def test_columns_of_other_kinds_are_refused(column: str, kind: pl.DataType, tmp_path: Path):
+    """Numbers, lists and bytes are neither texts nor splits."""
+    cells = pl.Series([b"x"] * 50) if kind == pl.Binary else pl.Series(range(50)).cast(pl.Int64)
+    cells = cells.reshape((50, 1)).cast(kind) if kind.is_nested() else cells
+    make_pairs(50).with_columns(cells.alias(column)).write_parquet(tmp_path / "l.parquet")
+    with pytest.raises(BadDataError, match=f"column '{column}' is .*, not text"):
         load_labels(str(tmp_path / "l.parquet"), Columns())
 
 

@@ -76,7 +76,38 @@ def test_distances_are_those_of_their_definitions():
     assert found["drift_status_js"] == pytest.approx(jensenshannon(*shares, base=2))
     found = {one.metric: one.value for one in compare(*large, same_model=True)}
     ours, theirs = (spread_out(one.scores) for one in large)
-    assert found["drift_score_wasserstein"] == pytest.approx(wasserstein_distance(ours, theirs) / theirs.std())
+    assert found["drift_score_wasserstein"] == pytest.approx(
+        wasserstein_distance(ours, theirs) / np.concatenate([ours, theirs]).std()
+    )
+
+
+@pytest.mark.parametrize(("share", "now", "before"), [(0.01, 20, 2_000), (0.002, 20, 2_000), (0.03, 100, 10_000)])
+def test_rare_rows_raise_no_false_alarm(share: float, now: int, before: int):
+    """Of 2,000 pairs of one population whose rare status has few rows, at most one in 500 gives an alert."""
+    rng, alerts = np.random.default_rng(1), 0
+    for ours, theirs in zip(
+        rng.binomial(now, share, 2_000).tolist(), rng.binomial(before, share, 2_000).tolist(), strict=True
+    ):
+        nights = [
+            Sketch(rows=rows, lengths={"9": rows}, statuses={"OK": rows - nulls, "NULL_INPUT": nulls})
+            for rows, nulls in ((now, ours), (before, theirs))
+        ]
+        alerts += verdicts(compare(*nights, same_model=False))["drift_rate NULL_INPUT"] == "FAIL"
+    assert alerts <= 4
+
+
+def test_few_long_texts_raise_no_false_alarm():
+    """Of 300 pairs of nights in which three texts of a thousand are very long, at most three give an alert."""
+    rng, alerts = np.random.default_rng(2), 0
+    for _ in range(300):
+        sides = []
+        for rows in (1_001, 1_001):
+            lengths = np.where(rng.random(rows) < 0.003, 512, rng.integers(8, 14, rows)).astype(np.int32)
+            sides.append(
+                sketch_rows(np.zeros(rows, np.float32), np.zeros(rows, np.int8), lengths, distinct=rows, gaps=np.empty(0))
+            )
+        alerts += verdicts(compare(*sides, same_model=False))["drift_tokens_wasserstein"] == "FAIL"
+    assert alerts <= 3
 
 
 def test_another_model_s_scores_are_not_compared():

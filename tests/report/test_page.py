@@ -74,7 +74,7 @@ def test_a_bad_night_names_what_failed():
     last, tonight = night("2026-01-01", sketch()), night("2026-01-02", sketch(shift=1.0, bad=24), before=sketch())
     page = night_page(tonight, [last], LIMITS, facts=[])
     assert "24 without a score. 5 of 9 checks FAILED: rows without a score, scores moved (KS)" in page.splitlines()[0]
-    assert cells(page, "rise of null texts") == ["**FAIL**", "+6.00%", "", "≤ +3.74%"]
+    assert cells(page, "rise of null texts") == ["**FAIL**", "+6.00%", "", "≤ +3.50%"]
 
 
 def test_labels_are_held_against_the_floor():

@@ -16,6 +16,7 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 import openvino as ov
 from openvino import opset13 as ops
 
+from stsb_batch.durable import fsync_path
 from stsb_batch.models.checkpoint import Checkpoint, load_model, takes_segments
 from stsb_batch.scoring.batches import Batch
 from stsb_batch.scoring.engines import EngineChoice
@@ -42,7 +43,11 @@ class OpenVinoEngine:
     def __init__(self, checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) -> None:
         self.choice = choice
         core = ov.Core()
-        model = core.read_model(_converted(checkpoint, cache))
+        try:
+            model = core.read_model(_converted(checkpoint, cache))
+        except RuntimeError:  # what lies in the cache is damaged
+            shutil.rmtree(_converted(checkpoint, cache).parent)
+            model = core.read_model(_converted(checkpoint, cache))
         if choice.precision == "int8":
             compress_weights(model)
         self._inputs = {port.get_any_name() for port in model.inputs}
@@ -99,6 +104,8 @@ def _converted(checkpoint: Checkpoint, cache: Path) -> Path:
     staged.mkdir(parents=True)
     try:
         ov.save_model(_convert(checkpoint), staged / "model.xml", compress_to_fp16=False)
+        for file in staged.iterdir():
+            fsync_path(file)
         try:
             staged.rename(folder)
         except OSError:  # another process was faster; its conversion is the same

@@ -1,0 +1,189 @@
+"""What a run may touch: its own output, nothing else; and what it makes good that was lost or damaged."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stsb_batch.errors import BadFileError, CannotCreateError, UsageError
+from stsb_batch.jobs.finish import ScoreOutcome
+from stsb_batch.jobs.plan import ScoreRequest, allowance
+from stsb_batch.jobs.score import score_dataset
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.report.table import figure
+from stsb_batch.settings import load_settings
+from stsb_batch.views import read_report
+from tests.conftest import make_pairs
+
+
+def score(location: Path | str, model: Path, output: Path | None = None, *, progress=None, **options) -> ScoreOutcome:
+    shard_rows = options.pop("shard_rows", 1_000_000)
+    settings = load_settings().model_copy(update={"engine": "torch", "precision": "fp32", "shard_rows": shard_rows})
+    asked = ScoreRequest(str(location), str(output) if output else None, model=str(model), settings=settings, **options)
+    return score_dataset(asked, progress=progress)
+
+
+def write(path: Path, rows: int = 20, seed: int = 0, **columns) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_pairs(rows, seed).drop("label").with_columns(**columns).write_parquet(path, row_group_size=10)
+    return path
+
+
+def test_modules_in_the_present_folder_are_not_run(tmp_path: Path):
+    """The child that opens files imports nothing from the folder that the command was given in."""
+    (tmp_path / "resource.py").write_text("open('ran', 'w')")
+    write(tmp_path / "in.parquet")
+    code = (
+        "from pathlib import Path; from stsb_batch.pairs.sandbox import Sandbox\n"
+        "with Sandbox() as sandbox: sandbox.probe_footer(Path('in.parquet'), 'in.parquet')"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("beside", ["out.quarantine.parquet", "out.report.parquet"])
+def test_files_beside_the_output_that_are_not_ours_stay(beside: str, tmp_path: Path, bert: Path):
+    """A foreign file where the report or the quarantine goes is refused, as input and as a neighbour."""
+    write(tmp_path / "in.parquet")
+    content = write(tmp_path / beside).read_bytes()
+    with pytest.raises(CannotCreateError, match="exists from another plan"):
+        score(tmp_path / "in.parquet", bert, tmp_path / "out.parquet")
+    with pytest.raises(UsageError, match="is the input"):
+        score(tmp_path / beside, bert, tmp_path / "out.parquet", overwrite=True)
+    assert (tmp_path / beside).read_bytes() == content
+
+
+def test_quarantine_of_others_stays(tmp_path: Path, bert: Path):
+    """A folder run without a bad row removes no file that it has not written."""
+    write(tmp_path / "in/p.parquet")
+    foreign = write(tmp_path / "out.quarantine/p.parquet")
+    score(tmp_path / "in", bert, tmp_path / "out")
+    assert foreign.is_file()
+
+
+def test_overwrite_removes_our_files_only(tmp_path: Path, bert: Path):
+    """`--overwrite` replaces what an earlier plan has written; beside a foreign file nothing is written at all."""
+    write(tmp_path / "in/p.parquet")
+    write(tmp_path / "in/q.parquet", seed=3)
+    score(tmp_path / "in", bert, tmp_path / "out")
+    (tmp_path / "in/q.parquet").unlink()
+    score(tmp_path / "in", bert, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out/q.parquet").exists()
+    foreign = write(tmp_path / "out/mine/p.parquet")
+    with pytest.raises(CannotCreateError, match="not our own"):
+        score(tmp_path / "in", bert, tmp_path / "out", overwrite=True)
+    assert foreign.is_file()
+
+
+def test_brackets_in_a_name_are_no_pattern(tmp_path: Path, bert: Path):
+    """`a[1].parquet` is itself, also where an `a1.parquet` lies beside it."""
+    score(write(tmp_path / "a1.parquet", 10), bert)
+    assert score(write(tmp_path / "a[1].parquet", 30), bert).report["dataset"][0] == "a[1].parquet"
+    assert figure(read_report(tmp_path / "a[1].scored.parquet"), "rows") == 30
+
+
+def test_linked_folders_are_read(tmp_path: Path, bert: Path):
+    """A linked subfolder is input like any other; a link in a circle ends the walk, not the run."""
+    write(tmp_path / "in/k=1/p.parquet", 10)
+    write(tmp_path / "store/p.parquet", 20, seed=1)
+    (tmp_path / "in/k=2").symlink_to(tmp_path / "store")
+    (tmp_path / "store/again").symlink_to(tmp_path / "in")
+    assert score(tmp_path / "in", bert, tmp_path / "out").rows == 30
+    (tmp_path / "in/k=3").mkdir()
+    (tmp_path / "in/k=3/q.parquet").symlink_to(write(tmp_path / "q.parquet", 10, seed=2))
+    assert score(tmp_path / "in", bert, tmp_path / "out").rows == 40
+
+
+@pytest.mark.parametrize("location", ["in", "in/*.parquet"])
+def test_output_inside_the_input_is_refused_from_the_first_file_on(location: str, tmp_path: Path, bert: Path):
+    write(tmp_path / "in/p.parquet")
+    with pytest.raises(UsageError, match="inside the input"):
+        score(tmp_path / location, bert, tmp_path / "in/out")
+
+
+def test_two_inputs_with_one_output_are_refused(tmp_path: Path, bert: Path):
+    """A shard's name and another file's may be the same; then nothing is scored."""
+    write(tmp_path / "in/a.parquet", 20)
+    write(tmp_path / "in/a-00001-of-00002.parquet", 10, seed=1)
+    with pytest.raises(UsageError, match="two input files"):
+        score(tmp_path / "in", bert, tmp_path / "out", shard_rows=10)
+
+
+def test_columns_of_one_name_keep_their_cells_in_quarantine(tmp_path: Path, bert: Path):
+    """Two columns may share a name; the side file has the cells of both."""
+    texts = pa.array(["a", None, "b", "c"])
+    table = pa.Table.from_arrays(
+        [texts, texts, pa.array([1, 2, 3, 4]), pa.array(["w", "x", "y", "z"])], names=["sentence1", "sentence2", "x", "x"]
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    score(tmp_path / "in.parquet", bert, on_bad_row="quarantine")
+    side = pq.ParquetFile(tmp_path / "in.scored.quarantine.parquet").read()
+    assert [column.to_pylist() for column in side.columns[2:4]] == [[2], ["x"]]
+
+
+def test_labels_are_those_of_the_input_that_was_scored(tmp_path: Path, bert: Path):
+    """A file that changes after its shard is committed gives no figures of other labels."""
+    first = tmp_path / "in/a.parquet"
+    write(first, label=pl.lit(1.0))
+    write(tmp_path / "in/b.parquet", seed=1, label=pl.lit(1.0))
+    done = []
+
+    def change(*_) -> None:
+        if (tmp_path / "out/a.parquet").exists() and not done:
+            done.append(write(first, label=pl.lit(4.0)))
+
+    with pytest.raises(BadFileError, match="INPUT_CHANGED"):
+        score(tmp_path / "in", bert, tmp_path / "out", progress=change)
+    assert done
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_changed_input_can_be_scored_again(tmp_path: Path, bert: Path):
+    """After INPUT_CHANGED nothing of the file is left that would stand in the way of the next run."""
+    path, done = write(tmp_path / "in/a.parquet", 20), []
+
+    def change(*_) -> None:
+        if list((tmp_path / "out").glob("a-00001*")) and not done:
+            done.append(write(path, 20, seed=7))
+
+    with pytest.raises(BadFileError, match="INPUT_CHANGED"):
+        score(tmp_path / "in", bert, tmp_path / "out", shard_rows=10, progress=change, on_bad_file="fail")
+    assert score(tmp_path / "in", bert, tmp_path / "out", shard_rows=10).rows == 20
+
+
+def test_large_numbers_called_label_are_no_labels(tmp_path: Path, bert: Path):
+    """A column `label` of numbers that are no scores is counted as left out, however large they are."""
+    outcome = score(write(tmp_path / "in.parquet", label=pl.col("id").cast(pl.Int64) + 123_456_789), bert)
+    assert figure(outcome.report, "labels_left_out") == 20
+
+
+def test_metrics_follow_the_label_column(tmp_path: Path, bert: Path):
+    """The same scores against another label are another report; nothing is scored again."""
+    path = write(tmp_path / "in.parquet", label=pl.lit(1.0), rating=pl.lit(4.0))
+    first, second = (score(path, bert, columns=Columns(label=label)) for label in (None, "rating"))
+    assert second.shards_scored == 0
+    assert figure(first.report, "mse") != figure(second.report, "mse")
+
+
+@pytest.mark.parametrize("name", ["_manifest.json", "_report.parquet", "_SUCCESS"])
+@pytest.mark.parametrize("content", [b"{}", None])
+def test_what_is_damaged_beside_the_scores_is_written_anew(name: str, content: bytes | None, tmp_path: Path, bert: Path):
+    """A rerun makes manifest, report and `_SUCCESS` good, and scores nothing again."""
+    write(tmp_path / "in/p.parquet")
+    score(tmp_path / "in", bert, tmp_path / "out")
+    if content is None:
+        (tmp_path / "out" / name).unlink()
+    else:
+        (tmp_path / "out" / name).write_bytes(content)
+    again = score(tmp_path / "in", bert, tmp_path / "out")
+    assert (again.shards_scored, figure(again.report, "rows")) == (0, 20)
+    assert {"_manifest.json", "_report.parquet", "_SUCCESS"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_a_share_is_rounded_as_it_is_written():
+    """29 % of 100 rows are 29, though 0.29 * 100 is less in binary."""
+    assert [allowance(share, 100) for share in (0.29, 0.57, 0.001, 0.0)] == [29, 57, 1, 0]
