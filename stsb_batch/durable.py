@@ -74,6 +74,9 @@ def exclusive_lock(path: Path, guarded: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+MAX_GONE = 1_000  # times that a lock's folder may vanish while it is made; where none can be made at all that is soon over
+
+
 def _holder(file: TextIO) -> str:
     """Read who holds a lock; it has the lock a moment before its name stands there."""
     for _ in range(20):
@@ -85,16 +88,15 @@ def _holder(file: TextIO) -> str:
 
 
 def _locked(path: Path, guarded: str) -> TextIO:
+    gone = 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise storage_error(error, "taking the lock", path) from error
-        try:
             file = path.open("a+")
-        except FileNotFoundError:
-            continue  # the last holder removed the folder between the two calls
         except OSError as error:
+            gone += 1
+            if isinstance(error, FileNotFoundError) and gone < MAX_GONE:
+                continue  # the last holder removed the folder between the two calls
             raise storage_error(error, "taking the lock", path) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,6 +104,7 @@ def _locked(path: Path, guarded: str) -> TextIO:
             holder = _holder(file)
             file.close()
             raise BusyError(f"{guarded} is in use by {holder}. Wait until it has ended and try again.") from None
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
         file.close()  # the last holder removed it as we locked it

@@ -9,14 +9,17 @@ import polars as pl
 import pytest
 import torch
 
+for name in list(os.environ):  # the user's settings, before anything reads them
+    if name.startswith(("STSB_BATCH_", "PREFECT_")) or name.lower().endswith("_proxy") or name in ("FORCE_COLOR", "COLUMNS"):
+        del os.environ[name]
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test may ask the network
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: our kernels run on the CPU
 
-from stsb_batch.jobs import golden
-from stsb_batch.settings import Settings, load_settings
-from tests.fakes import save_tiny, tiny_bert, tiny_distilbert
+from stsb_batch.jobs import golden  # noqa: E402
+from stsb_batch.settings import Settings, load_settings  # noqa: E402
+from tests.fakes import save_tiny, tiny_bert, tiny_distilbert  # noqa: E402
 
 STSB = Path(__file__).parents[2] / "shared/data/stsb"
 WORDS = ["red", "blue", "steel", "pump", "ticket", "login", "city", "river", "station"]

@@ -35,8 +35,8 @@ class Series:
 
     @property
     def title(self) -> str:
-        """Write the night as a date, with what else of a date the location has behind it."""
-        return f"{self.night[:4]}-{self.night[4:6]}-{self.night[6:8]}{self.night[8:]}" if self.night else ""
+        """Write the night as a date, or as several where the location has more than one."""
+        return " ".join(f"{d[:4]}-{d[4:6]}-{d[6:]}" for d in map("".join, zip(*[iter(self.night)] * 8, strict=True)))
 
     def footer(self) -> dict[str, str]:
         return {"series": self.name, "night": self.night}

@@ -19,7 +19,7 @@ from stsb_batch.jobs.finish import check_row_budget
 from stsb_batch.jobs.plan import ScorePlan, read_names
 from stsb_batch.jobs.watchdog import watchdog
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.quarantine import RowQuarantine, side_path
+from stsb_batch.pairs.quarantine import RowQuarantine, choose_rows, side_path
 from stsb_batch.pairs.schema import CONTRACT_VERSION, METADATA_PREFIX, STATUSES, output_schema, status_array
 from stsb_batch.pairs.source import Shard, Window
 from stsb_batch.report.sketch import Sketch, sketch_rows
@@ -155,7 +155,7 @@ class ShardRun:
             if self.plan.request.on_bad_row == "quarantine":
                 bad = np.isnan(scored.scores)
                 quarantine.add(rows, bad, scored.statuses, window.first_row)
-                out = out.filter(pa.array(~bad))
+                out = choose_rows(out, ~bad)
             writer.write_batch(out)
 
     def _sketch(self, scored: ScoredPairs, gaps: np.ndarray) -> Sketch:

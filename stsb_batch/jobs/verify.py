@@ -16,6 +16,7 @@ from stsb_batch.errors import BadDataError, NothingToReadError, StsbBatchError, 
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.pairs import sink
+from stsb_batch.pairs.quarantine import choose_rows
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import content_sha256
 from stsb_batch.scoring.engines import choose_engine
@@ -135,6 +136,7 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
         return None
     try:
         sketch, columns = Sketch(**json.loads(footer["sketch"])), json.loads(footer["columns"])
+        wanted = dict.fromkeys([columns["left"], columns["right"], columns["score"]])
         kept, statuses, unlawful, read = [], Counter(), 0, 0
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             total = file.metadata.num_rows
@@ -145,7 +147,8 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
                 unlawful += pc.sum(pc.not_equal(has_score, pc.starts_with(status, "OK"))).as_py() or 0
                 statuses.update(status.to_pylist())
                 here = chosen[(chosen >= read) & (chosen < read + batch.num_rows)] - read
-                kept.append(batch.take(pa.array(here)))
+                mask = np.isin(np.arange(batch.num_rows), here)
+                kept.append(choose_rows(batch.select([name for name in wanted if name in batch.schema.names]), mask))
                 read += batch.num_rows
         table = pa.Table.from_batches(kept) if kept else None
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:

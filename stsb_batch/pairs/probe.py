@@ -184,7 +184,11 @@ def answer(request: dict, alive) -> dict:
 
 
 def limit_memory() -> None:
-    """Let this process have `MEMORY` more address space than it has now (Linux; elsewhere the size gates stand alone)."""
+    """Let this process have `MEMORY` more address space than it has now (Linux; elsewhere the size gates stand alone).
+
+    A crash leaves no core file: it would hold the input's text.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + MEMORY
@@ -197,6 +201,8 @@ def main() -> None:
 
     def say(reply: dict) -> None:
         print(json.dumps(reply), flush=True)
+
+    say({"alive": True})
 
     for line in sys.stdin:
         say(answer(json.loads(line), alive=lambda: say({"alive": True})))

@@ -17,6 +17,7 @@ from stsb_batch.pairs.schema import METADATA_PREFIX, STATUSES
 from stsb_batch.pairs.source import Shard
 
 MARK = f"{METADATA_PREFIX}quarantine".encode()  # in the footer: only files of ours are ever removed
+VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 FILE, ROW, REASON = ADDED = ("quarantine_file", "quarantine_row", "quarantine_reason")
 
 
@@ -41,7 +42,7 @@ class RowQuarantine:
         positions = np.flatnonzero(bad)
         if not len(positions):
             return
-        taken = rows.filter(pa.array(bad))
+        taken = choose_rows(rows, bad)
         places = [place for place, name in enumerate(taken.schema.names) if name not in ADDED]  # two may have one name
         reasons = pc.take(pa.array(STATUSES), pa.array(statuses[positions], pa.int8()))
         table = pa.table(
@@ -64,6 +65,16 @@ class RowQuarantine:
             sink.commit(self._staged, final)
         else:
             withdraw(final)
+
+
+def choose_rows(rows: pa.RecordBatch, chosen: np.ndarray) -> pa.RecordBatch:
+    """Return the rows where `chosen` (rows,) bool is true, in the same types."""
+    if chosen.all():
+        return rows
+    plain = [VIEWS.get(field.type, field.type) for field in rows.schema]  # pyarrow 26 filters no views
+    columns = [column.cast(kind).filter(pa.array(chosen)) for column, kind in zip(rows.columns, plain, strict=True)]
+    columns = [column.cast(field.type) for column, field in zip(columns, rows.schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
 
 
 def side_path(target: sink.Target, output: Path) -> Path:

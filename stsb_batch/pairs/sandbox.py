@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stsb_batch.errors import BadFileError, shown
+from stsb_batch.errors import BadFileError, UnavailableError, shown
 
 SILENCE_SECONDS = 10.0  # a child that says nothing for so long is stuck in one file
+START_SECONDS = 60.0  # ... and one that has not begun is on a machine that can hardly run it
 ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
 OUT_OF_MEMORY = {-signal.SIGKILL, -signal.SIGABRT}  # the kernel's answer, and that of C++ to a failed allocation
 
@@ -81,6 +82,12 @@ class Sandbox:
                 start_new_session=True,
                 env=os.environ | ENVIRONMENT,
             )
+            ready, _, _ = select.select([self._child.stdout], [], [], START_SECONDS)
+            if not ready or not self._child.stdout.readline():
+                self._child.kill()
+                words = self._child.stderr.read(2_000).decode(errors="replace").splitlines()
+                self._end()
+                raise UnavailableError(f"The process that opens files first did not start ({shown(' '.join(words[-1:]))}).")
         return self._child
 
     def _end(self) -> None:

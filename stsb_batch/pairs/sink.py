@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
 
 STAGING = "_stsb_staging"
+STAGED = re.compile("[0-9a-f]{32}")  # a folder of one staged file
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def open_target(target: Target) -> Iterator[None]:
         raise CannotCreateError(f"{target.root}: is a file where a folder is to be written. Choose another place with -o.")
     with exclusive_lock(target.staging / "lock", str(target.name)):
         for left_over in target.staging.iterdir():
-            if left_over.is_dir():
+            if STAGED.fullmatch(left_over.name):  # not the staging of a single file beside
                 shutil.rmtree(left_over, ignore_errors=True)
         yield
     for folder in (target.staging, target.root / STAGING):

@@ -136,13 +136,13 @@ def find_files(location: str) -> Listing:
 
 
 def _below(root: Path) -> Iterator[Path]:
-    """Walk the Parquet files below a folder, linked folders too, each folder once."""
-    seen = set()
+    """Walk the Parquet files below a folder, linked folders too, but none inside itself."""
+    inside = {os.fspath(root): frozenset([_inode(root)])}  # of each folder: those that it lies in, and itself
     for folder, folders, files in os.walk(root, followlinks=True):
-        if (identity := _inode(Path(folder))) in seen:
-            folders.clear()
-            continue
-        seen.add(identity)
+        above = inside.pop(folder)
+        found = {name: _inode(Path(folder, name)) for name in folders if not name.startswith(("_", "."))}
+        folders[:] = [name for name, identity in found.items() if identity not in above]
+        inside |= {os.path.join(folder, name): above | {found[name]} for name in folders}  # noqa: PTH118 - as os.walk joins
         yield from (Path(folder, name) for name in files if name.endswith(".parquet"))
 
 

@@ -40,6 +40,6 @@ def make_champion(home: Path, bert: Path) -> None:
 
 
 def read(kind: str, **wanted) -> list:
-    """Read all flow runs, task runs or artifacts from the server, oldest first."""
+    """Read all flow runs, task runs or artifacts from the server."""
     with get_client(sync_client=True) as client:
         return getattr(client, f"read_{kind}")(**wanted)

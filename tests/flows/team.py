@@ -113,12 +113,15 @@ class Api:
         self.address = address
 
     def get(self, path: str) -> Any:
-        return httpx.get(f"{self.address}{path}", timeout=30).raise_for_status().json()
+        return self._ask("GET", path, None)
 
     def post(self, path: str, **body: Any) -> Any:
+        return self._ask("POST", path, body)
+
+    def _ask(self, method: str, path: str, body: dict | None) -> Any:
         """Prefect answers 503 to what may be asked again, its database being busy for one; its own client asks again too."""
         for pause in (1, 2, 4, 0):
-            answer = httpx.post(f"{self.address}{path}", json=body, timeout=30)
+            answer = httpx.request(method, f"{self.address}{path}", json=body, timeout=30)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(pause)

@@ -22,11 +22,9 @@ from tests.flows.team import write_many
 from tests.jobs.test_due import made_from_plan
 from tests.models.test_registry import add
 
-TODAY = dt.datetime.now(dt.UTC).date()
-
 
 def date(days_ago: int) -> str:
-    return (TODAY - dt.timedelta(days=days_ago)).isoformat()
+    return (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days_ago)).isoformat()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from stsb_batch.errors import BadFileError, CannotCreateError, UsageError
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScoreRequest, allowance
 from stsb_batch.jobs.score import score_dataset
+from stsb_batch.jobs.verify import verify_output
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure
 from stsb_batch.settings import load_settings
@@ -93,6 +94,8 @@ def test_linked_folders_are_read(tmp_path: Path, bert: Path):
     (tmp_path / "in/k=2").symlink_to(tmp_path / "store")
     (tmp_path / "store/again").symlink_to(tmp_path / "in")
     assert score(tmp_path / "in", bert, tmp_path / "out").rows == 30
+    (tmp_path / "in/_old").symlink_to(tmp_path / "store")  # a hidden name for it hides no rows
+    assert score(tmp_path / "in", bert, tmp_path / "out").rows == 30
     (tmp_path / "in/k=3").mkdir()
     (tmp_path / "in/k=3/q.parquet").symlink_to(write(tmp_path / "q.parquet", 10, seed=2))
     assert score(tmp_path / "in", bert, tmp_path / "out").rows == 40
@@ -123,6 +126,20 @@ def test_columns_of_one_name_keep_their_cells_in_quarantine(tmp_path: Path, bert
     score(tmp_path / "in.parquet", bert, on_bad_row="quarantine")
     side = pq.ParquetFile(tmp_path / "in.scored.quarantine.parquet").read()
     assert [column.to_pylist() for column in side.columns[2:4]] == [[2], ["x"]]
+
+
+@pytest.mark.parametrize("on_bad_row", ["keep", "quarantine"])
+def test_string_views_are_filtered_and_verified(on_bad_row: str, tmp_path: Path, bert: Path):
+    """Columns of views keep their type, in the output and in quarantine, and verify reads them."""
+    cells = {name: pa.array(["a", None, "b", "c"], pa.string_view()) for name in ("sentence1", "sentence2", "more")}
+    pq.write_table(pa.table(cells), tmp_path / "in.parquet")
+    outcome = score(tmp_path / "in.parquet", bert, on_bad_row=on_bad_row)
+    found = pq.ParquetFile(outcome.target.single).read()
+    assert found["more"].to_pylist() == (["a", None, "b", "c"] if on_bad_row == "keep" else ["a", "b", "c"])
+    assert str(found.schema.field("more").type) == "string_view"
+    checked = verify_output(outcome.target.single, settings=load_settings())
+    assert checked.problems == []
+    assert checked.rescored == 3
 
 
 def test_labels_are_those_of_the_input_that_was_scored(tmp_path: Path, bert: Path):

@@ -228,7 +228,7 @@ def test_last_or_best_epoch(best_epoch: bool, bert: Path, tmp_path: Path):
     train_pairs, val_pairs = (labels().train.with_columns(label=pl.lit(label, pl.Float32)) for label in (5.0, 0.0))
     stage = Stage(epochs=4, batch_size=16, warmup_steps=0, learning_rate=1e-3, best_epoch=best_epoch)
     steps = []
-    kept = fine_tune(bert, train_pairs, val_pairs, stage, tmp_path / "out", progress=steps.append)
+    kept = fine_tune(bert, train_pairs, val_pairs, stage, tmp_path / "out", progress=steps.append, precision="fp32")
     assert kept == pytest.approx((_scores(tmp_path / "out", val_pairs) ** 2).mean().item(), rel=1e-4)
     first = steps[6].figures["val_mse"]  # six steps an epoch
     assert kept == pytest.approx(first, rel=1e-4) if best_epoch else kept > 1.1 * first

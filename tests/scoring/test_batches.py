@@ -1,13 +1,14 @@
 """A batch plan is a permutation within its token budget (law 2)."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsb_batch.scoring.batches import gather_batch, pack_batch, plan_batches, plan_packed, room_for_pairs
 from stsb_batch.scoring.tokens import TokenizedPairs
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(3, 512), max_size=300), st.integers(16, 4096))
 def test_plan_is_a_permutation_within_the_budget(lengths: list[int], max_tokens: int):
     """Each row is in exactly one batch, of rows of one length, within the budget unless it is one row."""
@@ -21,6 +22,7 @@ def test_plan_is_a_permutation_within_the_budget(lengths: list[int], max_tokens:
     assert longest == sorted(longest, reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 1000), min_size=4, max_size=4), min_size=1, max_size=20), st.randoms())
 def test_batch_has_each_row_s_tokens(rows: list[list[int]], random):
     """A rectangle holds the ragged rows that were chosen, in that order."""
@@ -34,6 +36,7 @@ def test_batch_has_each_row_s_tokens(rows: list[list[int]], random):
     assert batch.token_type_ids.tolist() == [[token % 2 for token in rows[row]] for row in chosen]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(3, 512), min_size=1, max_size=300), st.integers(16, 4096))
 def test_packed_plan_is_a_permutation_within_the_budget(lengths: list[int], max_tokens: int):
     """Each row is in exactly one batch, longest first, within the budget unless it is one row, as full as can be."""
@@ -48,6 +51,7 @@ def test_packed_plan_is_a_permutation_within_the_budget(lengths: list[int], max_
         assert tokens + lengths[following[0]] > max_tokens or len(batch) == room_for_pairs(max_tokens)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 1000), min_size=2, max_size=9), min_size=1, max_size=20), st.integers(0, 50))
 def test_packed_batch_has_each_row_s_tokens(rows: list[list[int]], room: int):
     """Ids, positions and segments of each row stand where its start and length say; what fills up has no tokens."""
