@@ -4,7 +4,7 @@ StsbBatchError                      70  bug (nothing below fits)
 ├── GateRefused                     13  a candidate did not pass; the champion stays
 ├── ModelIntegrityError             20  weights, config or tokeniser are not what was recorded, or not safe to load
 ├── UsageError                      64  the command contradicts itself or the data
-├── BadDataError                    65  input cannot be used; nothing was committed
+├── BadDataError                    65  input cannot be used; nothing of it was committed
 │   └── BadFileError                65  one file cannot be used, for one of the file reasons (77 where permission is missing)
 ├── NothingToReadError              66  file, folder, model or version does not exist
 ├── UnavailableError                69  device, hub or server missing

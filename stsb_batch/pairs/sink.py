@@ -80,10 +80,10 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
     if root and target.root.is_relative_to(os.path.realpath(root)):
         raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
     for source in sources:
-        if source.path in (target.single, target.report, target.side) or source.path.is_relative_to(target.side):
-            raise UsageError(
-                f"{source.path}: the output, its report or quarantine is the input. Choose another place with -o."
-            )
+        if target.single == source.path:
+            raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
+        if source.path in (target.report, target.side) or source.path.is_relative_to(target.side):
+            raise UsageError(f"{source.path}: the output's report or quarantine goes there. Choose another place with -o.")
         if target.single:
             continue
         if not Path(os.path.realpath(target.root / source.relative)).is_relative_to(os.path.realpath(target.root)):

@@ -53,7 +53,7 @@ def test_files_beside_the_output_that_are_not_ours_stay(beside: str, tmp_path: P
     content = write(tmp_path / beside).read_bytes()
     with pytest.raises(CannotCreateError, match="exists from another plan"):
         score(tmp_path / "in.parquet", bert, tmp_path / "out.parquet")
-    with pytest.raises(UsageError, match="is the input"):
+    with pytest.raises(UsageError, match="report or quarantine goes there"):
         score(tmp_path / beside, bert, tmp_path / "out.parquet", overwrite=True)
     assert (tmp_path / beside).read_bytes() == content
 
@@ -176,6 +176,13 @@ def test_large_numbers_called_label_are_no_labels(tmp_path: Path, bert: Path):
     """A column `label` of numbers that are no scores is counted as left out, however large they are."""
     outcome = score(write(tmp_path / "in.parquet", label=pl.col("id").cast(pl.Int64) + 123_456_789), bert)
     assert figure(outcome.report, "labels_left_out") == 20
+
+
+def test_decimals_are_labels(tmp_path: Path, bert: Path):
+    """A column of decimals is as good a label as one of floats."""
+    path = write(tmp_path / "in.parquet", label=pl.lit("2.5").cast(pl.Decimal(3, 1)), other=pl.lit(2.5))
+    reports = [score(path, bert, columns=Columns(label=label)).report for label in ("label", "other")]
+    assert figure(reports[0], "mse") == figure(reports[1], "mse")
 
 
 def test_metrics_follow_the_label_column(tmp_path: Path, bert: Path):
