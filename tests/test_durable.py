@@ -25,6 +25,12 @@ def test_replace_of_missing_file_is_a_storage_error(tmp_path: Path):
         replace_durably(tmp_path / "missing", tmp_path / "final.parquet")
 
 
+def test_lock_where_no_folder_can_be_made_ends():
+    """A place that can never be made is told, not tried for ever."""
+    with pytest.raises(StorageError, match="taking the lock"), exclusive_lock(Path("/proc/none/lock"), "it"):
+        pass
+
+
 def test_second_holder_is_told_who_has_the_lock(tmp_path: Path):
     """A lock held by another process raises BusyError naming that process, and is gone when it ends."""
     code = (

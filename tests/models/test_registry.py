@@ -109,7 +109,10 @@ def test_no_champion_names_two_commands(tmp_path: Path):
         registry.resolve_model(tmp_path, "champion")
 
 
-@pytest.mark.parametrize(("reference", "error"), [("sts@9", NothingToReadError), ("nothing", NothingToReadError)])
+@pytest.mark.parametrize(
+    ("reference", "error"),
+    [("sts@9", NothingToReadError), ("nothing", NothingToReadError), ("no/such/model", NothingToReadError)],
+)
 def test_unknown_models(tmp_path: Path, reference: str, error: type[Exception]):
     """Unknown references are told apart from broken ones."""
     with pytest.raises(error, match=reference):

@@ -124,6 +124,17 @@ def test_converted_model_is_kept(bert: Path, tmp_path: Path):
     assert converted.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("name", ["model.xml", "model.bin"])
+def test_damaged_conversion_is_made_again(name: str, bert: Path, tmp_path: Path):
+    """What a lost write has left of a converted model is converted once more."""
+    choice = EngineChoice("openvino", "cpu", "fp32")
+    first = scores(bert, choice, tmp_path)
+    [damaged] = (tmp_path / "openvino").glob(f"*/{name}")
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    open_scorer.cache_clear()
+    assert np.array_equal(scores(bert, choice, tmp_path), first)
+
+
 def test_choices_that_cannot_work_are_refused():
     """Unknown names are a configuration error; fp16 without CUDA is unavailable and says what to use."""
     with pytest.raises(ConfigError, match="Engines: auto, torch, openvino"):

@@ -72,6 +72,20 @@ def test_long_pair_is_scored_on_cut_text_with_flat_memory():
     assert scored.lengths.max() <= 64
 
 
+def test_blanks_around_a_long_text_are_not_what_is_scored():
+    """Of a text that begins with more blanks than would be kept, the words are scored, and nothing is cut."""
+    left, right = pa.array([" " * 100_000 + "red pump", "red pump"]), pa.array(["blue pump"] * 2)
+    scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, TokenBudget(256)).score(left, right)
+    assert scored.statuses.tolist() == [OK] * 2
+    assert scored.scores[0] == scored.scores[1]
+
+
+def test_a_score_that_fp32_refuses_stops_the_run():
+    """Where the reference has no score there is no parity."""
+    with pytest.raises(ModelIntegrityError, match="tokeniser and model do not fit together"):
+        PairScorer(OURS, FakeEngine(), NanEngine, TokenBudget(256)).score(pa.array(["red"]), pa.array(["pump"]))
+
+
 class Skewed(FakeEngine):
     """An engine that is wrong by a tenth of a point."""
 
