@@ -15,6 +15,8 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 
+TAG = "stsb-batch"  # of all our runs, their subflows too: the dead-run automation knows them by it
+
 
 def send_logs(name: str) -> None:
     """Send a library's INFO lines and above to the page of the flow or task that it runs in, and to the console.

@@ -9,6 +9,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
@@ -16,7 +17,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from flows import events
+from flows import TAG, events
 from flows.parameters import By, Reason
 from stsb_batch.jobs.refresh import RefreshOutcome
 
@@ -60,7 +61,8 @@ def ask(outcome: RefreshOutcome) -> Decision:
 
 def waiting_run() -> str | None:
     """Name the refresh that waits for a decision, if there is one."""
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
+    paused = FlowRunFilter(state=state, tags=FlowRunFilterTags(all_=[TAG]))
     with get_client(sync_client=True) as client:
         found = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=["refresh"])), flow_run_filter=paused, limit=1

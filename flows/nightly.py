@@ -2,14 +2,14 @@
 
 import datetime as dt
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, tags
 from prefect.client.orchestration import get_client
 from prefect.deployments import run_deployment
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
+from flows import TAG, events
 from flows import approval as asking
-from flows import events
 from flows.parameters import (
     Approval,
     BaseModel,
@@ -51,6 +51,7 @@ def nightly_run_name() -> str:
 
 
 @flow(name="nightly", flow_run_name=nightly_run_name, persist_result=False)
+@tags(TAG)
 def run_night(
     location: NightLocation,
     output: Output,

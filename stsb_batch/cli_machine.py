@@ -47,9 +47,12 @@ def nightly(
 ) -> None:
     """Run one night now as a Prefect flow: refresh when due, score, report."""
     given = dict(locals())
-    from flows.nightly import run_night
+    from prefect import tags
 
-    run_night(**given)
+    from flows.nightly import TAG, run_night
+
+    with tags(TAG):
+        run_night(**given)
 
 
 @machine.command(

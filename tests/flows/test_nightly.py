@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from prefect.events.filters import EventFilter, EventNameFilter
 
-from flows import events
+from flows import TAG, events
 from flows.nightly import run_night
 from flows.promote import promote_flow, rollback_flow
 from flows.refresh import refresh_flow
@@ -57,6 +57,8 @@ def test_each_night_is_scored_once_and_missed_ones_into_their_own_folders(wareho
     again = run_night(location, output, return_state=True)
     assert (again.name, "was done before" in again.message) == ("Completed, done before", True)
     assert {f"night {date(0)} with sts@1", f"night {date(0)}"} <= {run.name for run in read("flow_runs")}
+    scores = [run for run in read("flow_runs") if run.name.startswith(f"score {location.partition('{')[0]}")]
+    assert [run.tags for run in scores] == [[TAG]] * 4
 
 
 def test_a_bad_night_does_not_keep_the_others_waiting(warehouse, tmp_path: Path):

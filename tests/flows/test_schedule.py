@@ -1,6 +1,7 @@
 """The schedule: one run for each local date, what deploy/ says, what is refused before anything starts."""
 
 import datetime as dt
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 import yaml
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.actions import CallWebhook
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource
 
-from flows import events
+from flows import TAG, events
 from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
 from flows.serve import Schedule, start_missed_night
 from stsb_batch.errors import ConfigError, UsageError
@@ -101,6 +104,21 @@ def test_places_are_absolute_for_a_worker_elsewhere(tmp_path: Path, monkeypatch:
     assert given["output"] == str(tmp_path / "scores")
     assert given["labels"] == str(tmp_path / "labels.parquet")
     assert given["base_model"] == "minilm"
+
+
+@pytest.mark.parametrize(("tag", "ours"), [(TAG, True), ("other-team", False)])
+def test_dead_runs_are_looked_for_among_ours(tag: str, ours: bool):
+    """On a shared server another team's `refresh`, which may beat less often, is nobody's business."""
+    entries = yaml.safe_load((DEPLOY / "automations.yaml").read_text())["automations"]
+    [trigger] = [EventTrigger(**entry["trigger"]) for entry in entries if entry["name"] == "stsb-batch dead run"]
+    run = {"prefect.resource.id": f"prefect.flow-run.{uuid.uuid4()}"}
+    flow = RelatedResource({"prefect.resource.id": "prefect.flow.x", "prefect.resource.role": "flow"})
+    related = [flow, RelatedResource({"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"})]
+    now, name = dt.datetime.now(dt.UTC), "prefect.flow-run.heartbeat"
+    beat = ReceivedEvent(id=uuid.uuid4(), occurred=now, event=name, resource=run, related=related)
+    assert trigger.starts_after(beat.event)
+    assert trigger.covers(beat) is ours
+    assert {tag for one in deployments().values() for tag in one.tags} == {TAG}
 
 
 def test_automations_are_valid_and_know_our_events():
