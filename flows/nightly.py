@@ -116,6 +116,12 @@ def run_night(
     return Completed(name=f"Completed{note}", message=message)
 
 
+def run_night_here(**given) -> None:
+    """Run one night in this process, with no deployment, under the tag that one would give it."""
+    with tags(TAG):
+        run_night(**given)
+
+
 def error_of(state: State, hours: float) -> Exception:
     """Return the error that a failed run ended with."""
     if state.name == "TimedOut":

@@ -47,12 +47,9 @@ def nightly(
 ) -> None:
     """Run one night now as a Prefect flow: refresh when due, score, report."""
     given = dict(locals())
-    from prefect import tags
+    from flows.nightly import run_night_here
 
-    from flows.nightly import TAG, run_night
-
-    with tags(TAG):
-        run_night(**given)
+    run_night_here(**given)
 
 
 @machine.command(
