@@ -135,7 +135,7 @@ class Ours:
         request = ScoreRequest(str(source), str(output), model=str(self._checkpoint.path), settings=self.settings)
         outcome = score_dataset(replace(request, overwrite=True))
         self.tokens = round(figure(outcome.report, "tokens_mean") * outcome.rows)
-        return pl.read_parquet(output)["score"].to_numpy()
+        return pl.read_parquet(output, glob=False)["score"].to_numpy()
 
 
 def _result(contender: Contender, times: list[float], scores: dict[str, Scores]) -> Result:

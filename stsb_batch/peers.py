@@ -74,7 +74,7 @@ def _with_files(predict: Predict, *, longest_first: bool) -> Runner:
     """Read, predict, write, the way a short script would."""
 
     def run(source: Path, output: Path) -> Scores:
-        frame = pl.read_parquet(source)
+        frame = pl.read_parquet(source, glob=False)
         pairs = list(zip(frame["sentence1"].to_list(), frame["sentence2"].to_list(), strict=True))
         order = np.argsort([-len(a) - len(b) for a, b in pairs], kind="stable") if longest_first else np.arange(len(pairs))
         scores = np.empty(len(pairs), np.float32)

@@ -1,7 +1,6 @@
 """The end of a scoring job: reconcile, report, manifest, `_SUCCESS`."""
 
 import datetime as dt
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -127,19 +126,12 @@ def _is_finished(plan: ScorePlan, results: dict[Path, dict]) -> bool:
     if target.single:
         footer = sink.footer_entries(target.report)
         return (footer.get("scored_sha256"), footer.get("label")) == (_sha256(results)[0], label)
-    try:
-        content = (target.root / "_manifest.json").read_bytes()
-        manifest, success = json.loads(content), (target.root / "_SUCCESS").read_text()
-        told = (
-            success == hashlib.sha256(content).hexdigest(),
-            file_sha256(target.report) == manifest["report_sha256"],
-            [file["sha256"] for file in manifest["files"]] == _sha256(results),
-            manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files],
-            manifest["columns"].get("label") == label,
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # lost or damaged: they are written anew
-        return False
-    return all(told)
+    manifest = sink.finished_manifest(target)  # what is not whole is written anew
+    return manifest is not None and (
+        [file["sha256"] for file in manifest["files"]] == _sha256(results)
+        and manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files]
+        and manifest["columns"].get("label") == label
+    )
 
 
 def _sha256(results: dict[Path, dict]) -> list[str]:

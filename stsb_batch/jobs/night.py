@@ -9,7 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, shown
-from stsb_batch.pairs.source import find_files
+from stsb_batch.pairs.listing import find_files
 
 NIGHT = "{night}"
 DATE = re.compile(r"\d{4}-\d\d-\d\d")

@@ -14,6 +14,7 @@ from stsb_batch.errors import BadDataError, BadFileError, UsageError, shown
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs import sink, source
+from stsb_batch.pairs.listing import find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
@@ -79,7 +80,7 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
     _check_choices(request)
     settings = request.settings
     target = sink.choose_target(request.location, request.output) if request.output else None
-    listing = source.find_files(request.location)
+    listing = find_files(request.location)
     with Sandbox() as sandbox:
         sources, bad = source.inspect_files(listing, request.columns, sandbox)
         judge_bad_files(request, bad, len(listing.files))

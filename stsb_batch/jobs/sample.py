@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from stsb_batch.errors import BadDataError, BadFileError, shown
+from stsb_batch.pairs.listing import find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import BLANK, Columns, check_columns
-from stsb_batch.pairs.source import Shard, SourceFile, find_files, inspect_file, probe_rows, read_windows
+from stsb_batch.pairs.source import Shard, SourceFile, inspect_file, probe_rows, read_windows
 
 SAMPLE_ROWS = 4_000  # the standard error of a share is then at most 0.8 %
 TEXT_ROWS = 20_000  # up to 40,000 texts, as many as silver pairs are made at most

@@ -226,6 +226,17 @@ def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
     _write(target, "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
 
 
+def finished_manifest(target: Target) -> dict | None:
+    """Read the manifest of a finished folder; None when it, the report or `_SUCCESS` is missing or damaged."""
+    try:
+        content = (target.root / "_manifest.json").read_bytes()
+        manifest = json.loads(content)
+        success = (target.root / "_SUCCESS").read_text() == hashlib.sha256(content).hexdigest()
+        return manifest if success and file_sha256(target.report) == manifest["report_sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _write(target: Target, name: str, content: bytes) -> None:
     with staged_file(target, Path(name)) as staged:
         staged.write_bytes(content)

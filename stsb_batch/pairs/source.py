@@ -1,10 +1,9 @@
-"""Find Parquet files, check them, cut them into shards, stream their rows.
+"""Check Parquet files, cut them into shards, stream their rows.
 
 Each file is read on its own, one window of rows at a time: the dataset API takes the first file's schema for all and
 holds far more than one row group. Nothing is memory-mapped (a file cut short under a map kills the process).
 """
 
-import glob
 import hashlib
 import os
 import unicodedata
@@ -15,7 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.errors import BadFileError, NothingToReadError, UsageError, first_line, shown
+from stsb_batch.errors import BadFileError, UsageError, first_line, shown
+from stsb_batch.pairs.listing import Listing
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
@@ -23,16 +23,6 @@ from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
 WINDOW_ROWS = 65_536  # rows held at a time, and the span in which batches are ordered by length
 READ_BYTES = 1 << 20  # of a column chunk held compressed
 WINDOW_BYTES = 256 << 20  # ... fewer where rows are heavy
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Files as (path, path relative to their root), the names under which one of them was found again, and the root, None
-    for a single file."""
-
-    files: list[tuple[Path, Path]]
-    doubles: list[Path]
-    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -98,68 +88,6 @@ class Window:
 
     rows: pa.RecordBatch
     first_row: int
-
-
-def find_files(location: str) -> Listing:
-    """List the Parquet files at a file, folder or glob, each file once, in order of their names.
-
-    Names that begin with `_` or `.` are skipped, as Spark and Hive do. Raises `NothingToReadError` when nothing is there.
-    """
-    if "://" in location:
-        scheme = shown(location.split("://", maxsplit=1)[0])  # the rest may hold a password
-        raise UsageError(f"{scheme}://: only local files are read so far. Copy the data to a local folder first.")
-    if not location:
-        raise UsageError("The input is an empty string. Name a Parquet file, a folder or a quoted glob.")
-    path = Path(location)
-    if path.is_dir():
-        root, found = path, _below(path)
-    elif os.path.lexists(path):
-        return Listing([(Path(os.path.realpath(path)), Path(path.name))], [])
-    elif glob.has_magic(location):
-        root, found = _fixed_part(path), map(Path, glob.iglob(location, recursive=True))
-    else:
-        raise NothingToReadError(f"{shown(location)}: no such file or folder. Check the path.")
-    files, doubles, seen = [], [], set()
-    for file in sorted(found):
-        relative = file.relative_to(root)
-        if file.is_dir() or any(part.startswith(("_", ".")) for part in relative.parts):
-            continue
-        identity = _inode(file)
-        if identity in seen:
-            doubles.append(relative)
-        else:
-            seen.add(identity)
-            files.append((Path(os.path.realpath(file)), relative))
-    if not files:
-        raise NothingToReadError(f"{shown(location)}: holds no .parquet file. Check the path or the pattern.")
-    return Listing(files, doubles, root)
-
-
-def _below(root: Path) -> Iterator[Path]:
-    """Walk the Parquet files below a folder, linked folders too, but none inside itself."""
-    inside = {os.fspath(root): frozenset([_inode(root)])}  # of each folder: those that it lies in, and itself
-    for folder, folders, files in os.walk(root, followlinks=True):
-        above = inside.pop(folder)
-        found = {name: _inode(Path(folder, name)) for name in folders if not name.startswith(("_", "."))}
-        folders[:] = [name for name, identity in found.items() if identity not in above]
-        inside |= {os.path.join(folder, name): above | {found[name]} for name in folders}  # noqa: PTH118 - as os.walk joins
-        yield from (Path(folder, name) for name in files if name.endswith(".parquet"))
-
-
-def _inode(file: Path) -> tuple:
-    """Tell a file from all others, whatever its name; by its name where it leads nowhere."""
-    try:
-        status = file.stat()
-    except OSError:
-        return (str(file),)
-    return status.st_dev, status.st_ino
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """Return the folder in front of the first wildcard of a glob."""
-    parts = pattern.parts
-    wild = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:wild]) if wild else Path()
 
 
 def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple[list[SourceFile], list[BadFile]]:

@@ -1,6 +1,7 @@
 """Labelled pairs as they lie there: Parquet files, folders of splits, GLUE. Reads and checks rows; knows no training."""
 
 import logging
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ GLUE = "glue/stsb"
 GLUE_REPOSITORY = "nyu-mll/glue"
 OFFLINE = "Without a hub, name labelled Parquet with --labels (columns sentence1, sentence2, label)."
 SPLIT_NAMES = {"validation": "val", "dev": "val", "valid": "val"}
+NUMBERED = re.compile(r"(.+)-\d{5}-of-(\d{5})\.parquet")  # a file of a split that has several
 MAX_LEFT_OUT = 0.01  # share of a split's rows that may be unusable
 
 log = logging.getLogger(__name__)
@@ -52,16 +54,10 @@ def _read(reference: str, timeout: float) -> dict[str, tuple[pl.DataFrame, str]]
     if reference == GLUE:
         return _read_glue(timeout)
     if path.is_dir():
-        files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith(("_", ".")))
-        if not files:
-            raise NothingToReadError(f"{reference}: holds no .parquet file. Check the path of the labels.")
-        splits = {SPLIT_NAMES.get(file.stem, file.stem): file for file in files}
-        if double := [file.name for file in files if file not in splits.values()]:
-            raise BadDataError(f"{reference}: {double[0]} is the same split as another file. Keep one of the two.")
-        return {name: (_read_parquet(file), file.name) for name, file in splits.items()}
+        return _read_folder(path, reference)
     if not path.is_file():
         raise NothingToReadError(f"{reference}: no such labels. Name a Parquet file, a folder, or {GLUE}.")
-    frame = _read_parquet(path)
+    frame = _read_parquet([path])
     if "split" not in frame.columns:
         return {"": (frame, path.name)}
     keys = frame.select(_text("split", frame.schema, path.name)).to_series().replace(SPLIT_NAMES)
@@ -70,26 +66,59 @@ def _read(reference: str, timeout: float) -> dict[str, tuple[pl.DataFrame, str]]
     return {name: (frame.filter(keys == name), f"{path.name} split {shown(name)}") for name in keys.unique().to_list()}
 
 
-def _read_glue(timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
-    from datasets import Dataset
+def _read_folder(folder: Path, reference: str) -> dict[str, tuple[pl.DataFrame, str]]:
+    """Read a folder's splits, each a file of its name or, as hubs have them, some numbered ones."""
+    files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith(("_", ".")))
+    if not files:
+        raise NothingToReadError(f"{reference}: holds no .parquet file. Check the path of the labels.")
+    splits: dict[str, list[Path]] = {}
+    for file in files:
+        numbered = NUMBERED.fullmatch(file.name)
+        stem = numbered[1] if numbered else file.stem
+        splits.setdefault(SPLIT_NAMES.get(stem, stem), []).append(file)
+    for parts in splits.values():
+        names, expected = [part.name for part in parts], _siblings(parts[0].name)
+        if lost := [name for name in expected if name not in names]:
+            raise BadDataError(
+                f"{reference}: {shown(lost[0])} is missing, one of {len(expected)} files of its split. Copy all."
+            )
+        if double := [name for name in names if name not in expected]:
+            raise BadDataError(f"{reference}: {shown(double[0])} is the same split as another file. Keep one of the two.")
+    return {
+        name: (_read_parquet(parts), parts[0].name if len(parts) == 1 else f"{len(parts)} files of {name}")
+        for name, parts in splits.items()
+    }
 
+
+def _siblings(name: str) -> list[str]:
+    """Name all files of the split that a file is of."""
+    if numbered := NUMBERED.fullmatch(name):
+        return [f"{numbered[1]}-{part:05d}-of-{numbered[2]}.parquet" for part in range(int(numbered[2]))]
+    return [name]
+
+
+def _read_glue(timeout: float) -> dict[str, tuple[pl.DataFrame, str]]:
     folder = fetch_snapshot(
         GLUE_REPOSITORY, revision=None, patterns=["stsb/*.parquet"], kind="dataset", timeout=timeout, offline=OFFLINE
     )
-    parts = {}
-    for split, name in (("train", "train"), ("validation", "val")):  # GLUE keeps the labels of its test split to itself
-        files = sorted(str(file) for file in (folder / "stsb").glob(f"{split}-*.parquet"))
-        if not files:
-            raise BadDataError(f"{GLUE_REPOSITORY}: its folder stsb has no {split} split. {OFFLINE}")
-        parts[name] = (Dataset.from_parquet(files).to_polars(), f"{GLUE} {split}")
-    return parts
+    splits = _read_folder(folder / "stsb", GLUE)
+    if lost := [name for name in ("train", "val") if name not in splits]:
+        raise BadDataError(f"{GLUE_REPOSITORY}: its folder stsb has no {lost[0]} split. {OFFLINE}")
+    return {name: (splits[name][0], f"{GLUE} {name}") for name in ("train", "val")}  # labels of test are kept from all
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_parquet(files: list[Path]) -> pl.DataFrame:
+    frames = []
+    for file in files:
+        try:
+            frames.append(pl.read_parquet(file, memory_map=False, glob=False))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise BadDataError(f"{file.name}: not a readable Parquet file ({first_line(error)}).") from error
     try:
-        return pl.read_parquet(path, memory_map=False, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise BadDataError(f"{path.name}: not a readable Parquet file ({first_line(error)}).") from error
+        return pl.concat(frames)
+    except pl.exceptions.PolarsError as error:
+        where = f"{files[0].name} to {files[-1].name}"
+        raise BadDataError(f"{where}: their columns are not the same ({first_line(error)}).") from error
 
 
 def _chosen(frame: pl.DataFrame, where: str, columns: Columns, slice_column: str | None) -> pl.DataFrame:

@@ -14,9 +14,10 @@ from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, lay_out, starter_set
 from stsb_batch.jobs.scorer import score_columns
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.models.registry import find_version
+from stsb_batch.pairs.listing import find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.pairs.source import find_files, inspect_files
+from stsb_batch.pairs.source import inspect_files
 from stsb_batch.refresh.labels import load_labels
 from tests.conftest import STSB
 

@@ -57,7 +57,7 @@ def test_cached_base_model_trains_from_the_hub_id(bert: Path, tmp_path: Path):
 
 
 def test_glue_comes_from_the_cached_data_set(labels_folder: Path, tmp_path: Path):
-    """`glue/stsb` is read through datasets from the cached repository, validation cut into the reference's halves."""
+    """`glue/stsb` is read from the cached repository, validation cut into the reference's halves."""
     source = tmp_path / "glue"
     (source / "stsb").mkdir(parents=True)
     for split in ("train", "validation"):

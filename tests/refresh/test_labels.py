@@ -89,8 +89,33 @@ def test_rows_without_a_split_and_splits_named_twice_are_refused(tmp_path: Path)
         load_labels(str(tmp_path / "l.parquet"), Columns())
     for name in ("train", "dev", "validation"):
         make_pairs(50).write_parquet(tmp_path / f"folder/{name}.parquet", mkdir=True)
-    with pytest.raises(BadDataError, match=r"dev\.parquet is the same split as another file"):
+    with pytest.raises(BadDataError, match=r"validation\.parquet is the same split as another file"):
         load_labels(str(tmp_path / "folder"), Columns())
+
+
+def test_splits_in_numbered_files_as_hubs_have_them(tmp_path: Path):
+    """Numbered files of one split are read as one, in order; one that is missing, or a split by two names, is refused."""
+    pairs = make_pairs(60)
+    parts = {
+        "train-00000-of-00002": pairs[:20],
+        "train-00001-of-00002": pairs[20:40],
+        "validation-00000-of-00001": pairs[40:],
+    }
+    for name, rows in parts.items():
+        rows.write_parquet(tmp_path / f"{name}.parquet")
+    labels = load_labels(str(tmp_path), Columns())
+    assert labels.train["left"].to_list() == pairs["sentence1"][:40].to_list()
+    assert labels.val.height + labels.test.height == 20
+    pairs[:2].drop("label").write_parquet(tmp_path / "train-00001-of-00002.parquet")
+    with pytest.raises(BadDataError, match=r"train-00001-of-00002\.parquet: their columns are not the same"):
+        load_labels(str(tmp_path), Columns())
+    (tmp_path / "train-00000-of-00002.parquet").unlink()
+    with pytest.raises(BadDataError, match=r"train-00000-of-00002\.parquet is missing, one of 2 files"):
+        load_labels(str(tmp_path), Columns())
+    pairs[:20].write_parquet(tmp_path / "train-00000-of-00002.parquet")
+    pairs[:20].write_parquet(tmp_path / "train.parquet")
+    with pytest.raises(BadDataError, match=r"train\.parquet is the same split as another file"):
+        load_labels(str(tmp_path), Columns())
 
 
 @pytest.mark.parametrize("column", ["sentence1", "split"])

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from stsb_batch.errors import StsbBatchError
+from stsb_batch.pairs.listing import Listing
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.pairs.source import Listing, Shard, inspect_files, probe_rows, read_windows
+from stsb_batch.pairs.source import Shard, inspect_files, probe_rows, read_windows
 from tests.reliability.bad_files import ROWS, good
 
 LAYOUTS = [
