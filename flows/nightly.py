@@ -74,6 +74,7 @@ def run_night(
 
     A night that is done is left alone. A refresh that fails, is refused or takes too long never keeps the scores waiting:
     the champion stays and the state's name says so. With manual approval the refresh starts when the scores are there.
+    Returns the exit code of the scores.
     """
     log = get_run_logger()
     scheduled = flow_run.scheduled_start_time
@@ -83,7 +84,7 @@ def run_night(
     if not due:
         message = f"night {own} was done before: {nights.night_output(output, own)}"
         log.info(message)
-        return Completed(name="Completed, done before", message=message)
+        return Completed(name="Completed, done before", message=message, data=0)
     if due != [own]:
         log.warning("nights to score: %s (those before were missed)", ", ".join(due))
 
@@ -96,13 +97,14 @@ def run_night(
 
     columns = {"left": left, "right": right, "label": label}
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
-    told, failed = [], []
+    told, codes, failed = [], [], []
     for date in due:
         place = str(nights.night_output(output, date))
         scored = limited(nights.night_input(location, date), place, **columns, done_by=finish, return_state=True)
         if scored.is_completed():
             done = scored.result()
             told.append(f"{done['rows']:,} rows scored into {done['output']}")
+            codes.append(done["exit_code"])
             note += remark(done) if remark(done) not in note else ""
         else:
             log.error("night %s: %s", date, scored.message)
@@ -113,13 +115,13 @@ def run_night(
     log.info(message)
     if failed:
         raise failed[0]
-    return Completed(name=f"Completed{note}", message=message)
+    return Completed(name=f"Completed{note}", message=message, data=max(codes))
 
 
-def run_night_here(**given) -> None:
-    """Run one night in this process, with no deployment, under the tag that one would give it."""
+def run_night_here(**given) -> int:
+    """Run one night in this process, with no deployment, under the tag that one would give it; returns its exit code."""
     with tags(TAG):
-        run_night(**given)
+        return run_night(**given)
 
 
 def error_of(state: State, hours: float) -> Exception:

@@ -9,6 +9,7 @@ from prefect.states import Completed, State
 from flows import approval as asking
 from flows import events
 from flows.artifacts import publish_refresh
+from flows.limit import insist_on_limit
 from flows.parameters import Approval, BaseModel, Label, Labels, Left, Name, Recipe, Right, Unlabelled
 from stsb_batch.errors import GateRefused
 from stsb_batch.jobs import refresh
@@ -105,6 +106,7 @@ def refresh_flow(
     While it waits the run is suspended and holds no process: Resume in the run's menu opens the form. All steps before
     are found done when it goes on.
     """
+    insist_on_limit()
     try:
         columns = Columns(left, right, label)
         plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, columns, unlabelled=unlabelled))

@@ -6,6 +6,7 @@ from prefect.states import Completed, State
 
 from flows import events
 from flows.artifacts import publish_scores
+from flows.limit import insist_on_limit
 from flows.parameters import DoneByMoment, Label, Left, Location, Model, Right, ScoreOutput
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
@@ -85,6 +86,7 @@ def score_flow(
     done_by: DoneByMoment = None,
 ) -> State:
     """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
+    insist_on_limit()
     job = plan_job(plan.ScoreRequest(location, output, Columns(left, right, label), model))
     with score.open_job(job) as pending:
         progress = watch(Pace(sum(shard.rows for shard in pending), done_by))

@@ -49,7 +49,7 @@ def nightly(
     given = dict(locals())
     from flows.nightly import run_night_here
 
-    run_night_here(**given)
+    raise typer.Exit(run_night_here(**given))
 
 
 @machine.command(

@@ -1,14 +1,20 @@
 """The flows on Prefect's own parts: in a test server, and with no server configured."""
 
+import asyncio
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
+from prefect import flow
 
-from flows.nightly import run_night
+from flows import limit
+from flows.nightly import run_night, run_night_here
 from flows.refresh import refresh_flow
 from flows.score import is_worth_retrying, score_flow
 from stsb_batch.errors import BadDataError, BusyError, StorageError, StsbBatchError
@@ -41,13 +47,35 @@ def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine
 
 
 def test_state_says_what_was_left_out(harness, plain_engine, champion, tmp_path: Path):
-    """A run that left a bad file out is Completed under a name that says so, and so is the night around it."""
+    """A run that left a bad file out is Completed under a name that says so, as is the night; by hand that ends with 11."""
     make_pairs(50).write_parquet(tmp_path / "in/a.parquet", mkdir=True)
     (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
     state = score_flow(str(tmp_path / "in"), str(tmp_path / "out"), return_state=True)
     assert (state.is_completed(), state.name) == (True, "Completed, files left out")
     night = run_night(str(tmp_path / "in"), str(tmp_path / "nights"), NIGHT, return_state=True)
     assert night.name == "Completed, files left out"
+    by_hand = {"location": str(tmp_path / "in"), "output": str(tmp_path / "by-hand"), "night": NIGHT}
+    assert [run_night_here(**by_hand), run_night_here(**by_hand)] == [11, 0]
+
+
+def test_limit_holds_when_its_first_alarm_is_lost(harness, monkeypatch: pytest.MonkeyPatch):
+    """An alarm that falls where nobody hears it, as in a destructor, rings again and ends the run."""
+    monkeypatch.setattr(limit, "AGAIN", 0.5)
+    ended = []
+
+    @flow(timeout_seconds=0.5, persist_result=False)
+    def slow() -> None:
+        limit.insist_on_limit()
+        with contextlib.suppress(asyncio.CancelledError):
+            time.sleep(60)
+        time.sleep(60)
+        ended.append(True)
+
+    began = time.monotonic()
+    assert slow(return_state=True).name == "TimedOut"
+    assert not ended
+    assert time.monotonic() - began < 60
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 @pytest.mark.usefixtures("golden_here")
