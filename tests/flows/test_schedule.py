@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.actions import CallWebhook
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource
 
 from flows import TAG, events
-from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
+from flows.deployments import DEPLOY, POOL, apply_automations, apply_deployments, read_deployments
 from flows.serve import Schedule, start_missed_night
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.jobs.night import night_of
@@ -119,6 +120,18 @@ def test_dead_runs_are_looked_for_among_ours(tag: str, ours: bool):
     assert trigger.starts_after(beat.event)
     assert trigger.covers(beat) is ours
     assert {tag for one in deployments().values() for tag in one.tags} == {TAG}
+
+
+def test_an_automation_that_is_switched_off_stays_so(harness):
+    """Applying again, as each start of `serve` does, mends what was changed and switches nothing on."""
+    [name] = apply_automations(None)
+    with get_client(sync_client=True) as client:
+        [found] = client.read_automations_by_name(name)
+        changed = AutomationCore(**found.model_dump(include=set(AutomationCore.model_fields) - {"owner_resource"}))
+        client.update_automation(found.id, changed.model_copy(update={"enabled": False, "description": "other"}))
+        apply_automations(None)
+        [again] = client.read_automations_by_name(name)
+    assert (again.id, again.enabled, again.description) == (found.id, False, found.description)
 
 
 def test_automations_are_valid_and_know_our_events():
