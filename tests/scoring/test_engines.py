@@ -5,12 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from stsb_batch.device import has_fast_bf16
 from stsb_batch.errors import ConfigError, UnavailableError
@@ -49,16 +44,26 @@ def test_our_forward_pass_is_that_of_transformers(model, request: pytest.Fixture
     assert exact_forward(plain) is None
 
 
-def test_other_architectures_take_the_plain_path(tmp_path: Path):
-    """An architecture that we do not rebuild (RoBERTa) is run as it is, by either engine, to the same scores."""
+OTHERS = {
+    "roberta": {},
+    "modernbert": {"local_attention": 20},
+    "deberta-v2": {"relative_attention": True, "position_buckets": 8},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_architectures_take_the_plain_path(kind: str, tmp_path: Path):
+    """An architecture that we do not rebuild is run as it is, by either engine, to the same scores."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(find_base_model("minilm"))
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-    config = RobertaConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=0.3, pad_token_id=0, **sizes)
-    model = RobertaForSequenceClassification(config).eval()
+    ids = {"pad_token_id": 0, "cls_token_id": 101, "sep_token_id": 102, "bos_token_id": 101, "eos_token_id": 102}
+    wide = {"initializer_range": 0.3, "pooler_hidden_size": 32, "max_position_embeddings": 514}
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), num_labels=1, **sizes, **ids, **wide, **OTHERS[kind])
+    model = AutoModelForSequenceClassification.from_config(config).eval()
     assert exact_forward(model) is None
-    save_checkpoint(model, tokenizer, tmp_path / "roberta")
-    found = [scores(tmp_path / "roberta", EngineChoice(engine, "cpu", "fp32"), tmp_path) for engine in ("torch", "openvino")]
+    save_checkpoint(model, tokenizer, tmp_path / kind)
+    found = [scores(tmp_path / kind, EngineChoice(engine, "cpu", "fp32"), tmp_path) for engine in ("torch", "openvino")]
     assert found[0].std() > 0.1
     assert np.abs(found[0] - found[1]).max() <= 1e-4
 
