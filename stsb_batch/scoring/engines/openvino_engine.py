@@ -24,7 +24,7 @@ from stsb_batch.scoring.engines import EngineChoice
 CONVERSION = 3  # counts changes of what is converted
 KERNELS = 64  # prepared for shapes met before; the default of 5,000 lets memory grow with the run
 GROUP = 64  # numbers that share a scale in int8
-TRACED_TOKENS = 512  # a text that is shorter than a window of local attention would be traced without that window
+TRACED_TOKENS = 512  # shorter than a window of local attention, and a model would be traced without that window
 PRECISIONS = {
     "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
     "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
@@ -125,11 +125,12 @@ def _convert(checkpoint: Checkpoint) -> ov.Model:
 
     model = load_model(checkpoint)
     names = ["input_ids", *(["token_type_ids"] if takes_segments(model) else [])]
-    length = min(TRACED_TOKENS, checkpoint.max_length)
+    ours = exact_forward(model)
+    length = 8 if ours else min(TRACED_TOKENS, checkpoint.max_length)
     example = tuple(torch.ones(2, length, dtype=torch.int64) for _ in names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns of branches on shapes that these models take one way only
-        converted = convert_model(exact_forward(model) or _logit_of(model, names), example_input=example)
+        converted = convert_model(ours or _logit_of(model, names), example_input=example)
     for port, name in zip(converted.inputs, names, strict=True):
         port.get_tensor().set_names({name})
     return converted
