@@ -9,12 +9,13 @@ import json
 import logging
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
-from stsb_batch.errors import shown
+from stsb_batch.errors import shown, storage_error
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.sink import footer_entries
 from stsb_batch.report.sketch import Sketch
@@ -61,6 +62,17 @@ def series_of(location: str, columns: Columns) -> Series:
 def report_name(started: dt.datetime, run_id: str) -> str:
     """Name a run's report in the history: by the moment it started, to the microsecond, so that names sort by time."""
     return f"{_moment(started)}-{run_id[:8]}.parquet"
+
+
+def open_history(home: Path) -> Path:
+    """Make the folder of all reports; raises the error of a place where nothing can be written."""
+    folder = home / "reports"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise storage_error(error, "keeping reports (STSB_BATCH_HOME)", folder) from error
 
 
 def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1) -> list[PastRun]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from stsb_batch.errors import BadFileError, CannotCreateError
 from stsb_batch.jobs import shard as shard_module
 from stsb_batch.jobs.finish import ScoreOutcome, finish_job, withdraw_file
+from stsb_batch.jobs.history import open_history
 from stsb_batch.jobs.plan import ScorePlan, ScoreRequest, plan_score
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.jobs.shard import Progress
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 def open_job(plan: ScorePlan) -> Iterator[list[Shard]]:
     """Hold the output for this run and give the shards that still need scoring."""
     sink.pending_shards(plan.target, plan.shards, overwrite=plan.request.overwrite)  # refuse before anything is made
+    open_history(plan.request.settings.home)
     with sink.open_target(plan.target):
         pending = sink.pending_shards(plan.target, plan.shards, overwrite=plan.request.overwrite)
         _refuse_stale(plan)

@@ -163,14 +163,16 @@ def open_target(target: Target) -> Iterator[None]:
     """Hold a target for writing: take its lock, sweep the staging of dead runs, leave nothing of ours behind."""
     if target.root.exists() and not target.root.is_dir():
         raise CannotCreateError(f"{target.root}: is a file where a folder is to be written. Choose another place with -o.")
-    with exclusive_lock(target.staging / "lock", str(target.name)):
-        for left_over in target.staging.iterdir():
-            if STAGED.fullmatch(left_over.name):  # not the staging of a single file beside
-                shutil.rmtree(left_over, ignore_errors=True)
-        yield
-    for folder in (target.staging, target.root / STAGING):
-        with contextlib.suppress(OSError):  # not empty: another run has its staging there
-            folder.rmdir()
+    try:
+        with exclusive_lock(target.staging / "lock", str(target.name)):
+            for left_over in target.staging.iterdir():
+                if STAGED.fullmatch(left_over.name):  # not the staging of a single file beside
+                    shutil.rmtree(left_over, ignore_errors=True)
+            yield
+    finally:
+        for folder in (target.staging, target.root / STAGING):
+            with contextlib.suppress(OSError):  # not empty: another run has its staging there
+                folder.rmdir()
 
 
 @contextlib.contextmanager

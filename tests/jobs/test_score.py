@@ -16,7 +16,7 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, UsageError
+from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, StorageError, UsageError
 from stsb_batch.jobs import score as score_module
 from stsb_batch.jobs.plan import ScoreRequest, plan_score
 from stsb_batch.jobs.score import open_job, score_dataset, score_shard
@@ -256,6 +256,16 @@ def test_reports_append_to_a_history(pairs_file: Path, bert: Path, settings):
         score_dataset(request(pairs_file, bert, pairs_file.parent / name))
     history = duckdb.sql(f"select count(distinct run_id) from '{settings.home}/reports/*.parquet'")  # noqa: S608
     assert history.fetchall() == [(2,)]
+
+
+def test_history_that_cannot_be_kept_is_told_before_scoring(pairs_file: Path, bert: Path, settings):
+    """Where reports cannot be kept nothing is scored first."""
+    settings.home.mkdir()
+    (settings.home / "reports").write_text("a file where the folder of reports belongs")
+    before = sorted(pairs_file.parent.rglob("*"))
+    with pytest.raises(StorageError, match=r"reports: File exists while keeping reports \(STSB_BATCH_HOME\)"):
+        score_dataset(request(pairs_file, bert))
+    assert sorted(pairs_file.parent.rglob("*")) == before
 
 
 def test_report_tells_padding_and_time_to_the_first_score(pairs_file: Path, bert: Path):
