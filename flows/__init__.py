@@ -15,6 +15,8 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 
+from stsb_batch.errors import StsbBatchError
+
 TAG = "stsb-batch"  # of all our runs, their subflows too: the dead-run automation knows them by it
 
 
@@ -33,4 +35,14 @@ def send_logs(name: str) -> None:
     library.addHandler(ours)
 
 
+def say_in_a_line(record: logging.LogRecord) -> bool:
+    """Leave the traceback out where a run ends with an error that was foreseen: its message says what to do."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, StsbBatchError) and error.exit_code != StsbBatchError.exit_code:
+        record.exc_info = None
+    return True
+
+
+for runs in ("prefect.flow_runs", "prefect.task_runs"):
+    logging.getLogger(runs).addFilter(say_in_a_line)
 send_logs("stsb_batch")

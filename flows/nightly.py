@@ -16,6 +16,8 @@ from flows.parameters import (
     DoneBy,
     Label,
     Left,
+    MaxBadFiles,
+    MaxBadRows,
     Night,
     NightLabels,
     NightLocation,
@@ -69,6 +71,8 @@ def run_night(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    max_bad_rows: MaxBadRows = 0.05,
+    max_bad_files: MaxBadFiles = 0.01,
 ) -> State:
     """Run one night: scores of the pairs at `location` go to `output/<night>`, with those of nights that were missed.
 
@@ -95,12 +99,13 @@ def run_night(
         note = refresh_if_due(request, wanted, refresh_days, refresh_hours)
     name_run(f"night {own} with {model_name(load_settings().home, 'champion')}")
 
-    columns = {"left": left, "right": right, "label": label}
+    wanted_scores = {"left": left, "right": right, "label": label, "done_by": finish}
+    wanted_scores |= {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
     told, codes, failed = [], [], []
     for date in due:
         place = str(nights.night_output(output, date))
-        scored = limited(nights.night_input(location, date), place, **columns, done_by=finish, return_state=True)
+        scored = limited(nights.night_input(location, date), place, **wanted_scores, return_state=True)
         if scored.is_completed():
             done = scored.result()
             told.append(f"{done['rows']:,} rows scored into {done['output']}")
@@ -108,7 +113,7 @@ def run_night(
             note += remark(done) if remark(done) not in note else ""
         else:
             log.error("night %s: %s", date, scored.message)
-            failed.append(error_of(scored, score_hours))
+            failed.append(error_of(scored, date, score_hours))
     if labels and approval == "manual":
         note += start_refresh_if_due(request, wanted, refresh_days)
     message = "; ".join(told)
@@ -124,11 +129,13 @@ def run_night_here(**given) -> int:
         return run_night(**given)
 
 
-def error_of(state: State, hours: float) -> Exception:
-    """Return the error that a failed run ended with."""
+def error_of(state: State, night: str, hours: float) -> Exception:
+    """Return the error that a night failed with; its message names the night."""
     if state.name == "TimedOut":
-        return BusyError(f"The night was not done within {hours:g} hours. Run it again to go on where it was.")
-    return state.result(raise_on_failure=False)
+        return BusyError(f"night {night}: not done within {hours:g} hours. Run it again to go on where it was.")
+    error = state.result(raise_on_failure=False)
+    error.args = (f"night {night}: {error}",)
+    return error
 
 
 def name_run(name: str) -> None:

@@ -7,7 +7,7 @@ from prefect.states import Completed, State
 from flows import events
 from flows.artifacts import publish_scores
 from flows.limit import insist_on_limit
-from flows.parameters import DoneByMoment, Label, Left, Location, Model, Right, ScoreOutput
+from flows.parameters import DoneByMoment, Label, Left, Location, MaxBadFiles, MaxBadRows, Model, Right, ScoreOutput
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
 from stsb_batch.jobs.finish import FILES_LEFT_OUT, MANY_BAD_ROWS
@@ -84,10 +84,13 @@ def score_flow(
     label: Label = None,
     model: Model = "champion",
     done_by: DoneByMoment = None,
+    max_bad_rows: MaxBadRows = 0.05,
+    max_bad_files: MaxBadFiles = 0.01,
 ) -> State:
     """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
     insist_on_limit()
-    job = plan_job(plan.ScoreRequest(location, output, Columns(left, right, label), model))
+    limits = {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
+    job = plan_job(plan.ScoreRequest(location, output, Columns(left, right, label), model, **limits))
     with score.open_job(job) as pending:
         progress = watch(Pace(sum(shard.rows for shard in pending), done_by))
         scored = {shard.output: score_shard(job, shard, progress) for shard in pending}

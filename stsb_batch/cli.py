@@ -14,7 +14,19 @@ import typer
 
 from stsb_batch import __version__
 from stsb_batch.cli_machine import machine
-from stsb_batch.cli_models import AsJson, Engine, Label, Left, Model, Precision, Right, models, settings_with
+from stsb_batch.cli_models import (
+    AsJson,
+    Engine,
+    Label,
+    Left,
+    MaxBadFiles,
+    MaxBadRows,
+    Model,
+    Precision,
+    Right,
+    models,
+    settings_with,
+)
 from stsb_batch.cli_refresh import training
 from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
 
@@ -39,6 +51,21 @@ app.add_typer(models, name="models")
 app.add_typer(machine)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Take what comes before a verb."""
+
+
 @app.command(epilog="Example: stsb-batch score in.parquet --left title_a --right title_b")
 def score(
     location: Annotated[str, typer.Argument(metavar="IN", help="a Parquet file, a folder, or a quoted glob")],
@@ -54,17 +81,12 @@ def score(
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=16, help="tokens in one batch")] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", min=8, help="tokens of one pair; longer is cut")] = None,
     warn_bad_rows: Annotated[
-        float, typer.Option(help="share of rows without a score above which the exit code is 10")
+        float, typer.Option(min=0, max=1, help="share of rows without a score above which the exit code is 10")
     ] = 0.01,
     on_bad_row: Annotated[str, typer.Option(help="keep (null score), quarantine (to a side file) or fail")] = "keep",
     on_bad_file: Annotated[str, typer.Option(help="in a folder: quarantine (leave it out) or fail")] = "quarantine",
-    max_bad_rows: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="share of rows without a score above which the run fails; one is allowed, unless 0"),
-    ] = 0.05,
-    max_bad_files: Annotated[
-        float, typer.Option(min=0, max=1, help="share of bad files above which the run fails; one is allowed, unless 0")
-    ] = 0.01,
+    max_bad_rows: MaxBadRows = 0.05,
+    max_bad_files: MaxBadFiles = 0.01,
     parity: Annotated[bool, typer.Option(help="score a sample again in fp32 torch; stop when too far away")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace output of another plan")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, score nothing")] = False,
@@ -74,6 +96,7 @@ def score(
     from stsb_batch.jobs.plan import ScoreRequest, plan_score
     from stsb_batch.jobs.score import score_dataset
     from stsb_batch.pairs.schema import Columns
+    from stsb_batch.pairs.sink import pending_shards
     from stsb_batch.terminal import row_progress
     from stsb_batch.views import show_outcome, show_plan
 
@@ -92,7 +115,8 @@ def score(
         asked=STARTED,
     )
     if dry_run:
-        show_plan(plan_score(request, probe_rows=False), as_json=as_json)
+        plan = plan_score(request, probe_rows=False)
+        show_plan(plan, pending_shards(plan.target, plan.shards, overwrite=overwrite), as_json=as_json)
         return
     with row_progress() as (begin, advance):
         outcome = score_dataset(request, on_plan=lambda _, rows: begin(rows), progress=advance)

@@ -13,6 +13,8 @@ from stsb_batch.cli_models import (
     Engine,
     Label,
     Left,
+    MaxBadFiles,
+    MaxBadRows,
     Model,
     NightLabels,
     Pairs,
@@ -44,9 +46,14 @@ def nightly(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    max_bad_rows: MaxBadRows = 0.05,
+    max_bad_files: MaxBadFiles = 0.01,
 ) -> None:
     """Run one night now as a Prefect flow: refresh when due, score, report."""
     given = dict(locals())
+    from stsb_batch.jobs.night import check_choices
+
+    check_choices(night, timezone, done_by)  # before a server is started for them
     from flows.nightly import run_night_here
 
     raise typer.Exit(run_night_here(**given))
@@ -69,6 +76,8 @@ def serve(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    max_bad_rows: MaxBadRows = 0.05,
+    max_bad_files: MaxBadFiles = 0.01,
     webhook: Annotated[str | None, typer.Option("--webhook", help="address that gets the alerts as JSON")] = None,
     port: Annotated[int, typer.Option("--port", help="of the server on loopback, unless one is configured")] = 4200,
     register_only: Annotated[
@@ -81,6 +90,7 @@ def serve(
 
     nightly = {"labels": labels, "base_model": base_model, "recipe": recipe, "refresh_days": refresh_days}
     nightly |= {"approval": approval, "done_by": done_by, "left": left, "right": right, "label": label}
+    nightly |= {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
     schedule = room.Schedule(location, output, cron, timezone, nightly)
     try:
         lines = (

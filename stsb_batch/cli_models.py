@@ -25,6 +25,16 @@ Approval = Annotated[
 ]
 Timezone = Annotated[str, typer.Option("--timezone", help="whose calendar the nights follow, like Europe/Berlin")]
 DoneBy = Annotated[str | None, typer.Option("--done-by", help="HH:MM when somebody waits for the scores")]
+MaxBadRows = Annotated[
+    float,
+    typer.Option(
+        "--max-bad-rows", min=0, max=1, help="share of rows without a score above which the run fails; one may, unless 0"
+    ),
+]
+MaxBadFiles = Annotated[
+    float,
+    typer.Option("--max-bad-files", min=0, max=1, help="share of bad files above which the run fails; one may, unless 0"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 

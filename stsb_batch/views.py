@@ -15,7 +15,7 @@ from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.verify import Verification
 from stsb_batch.pairs.sink import choose_target
-from stsb_batch.pairs.source import BadFile
+from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.report.people import report_view
 from stsb_batch.report.table import SCHEMA, metrics_of
 from stsb_batch.terminal import out
@@ -30,7 +30,7 @@ def nearby(path: Path) -> str:
     return escape(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
-def show_plan(plan: ScorePlan, *, as_json: bool) -> None:
+def show_plan(plan: ScorePlan, pending: list[Shard], *, as_json: bool) -> None:
     shards = [
         {
             "input": str(s.source.relative),
@@ -43,6 +43,7 @@ def show_plan(plan: ScorePlan, *, as_json: bool) -> None:
     facts = {
         "rows": plan.rows,
         "shards": len(shards),
+        "shards_done_before": len(shards) - len(pending),
         "model": plan.checkpoint.name,
         "model_digest": plan.checkpoint.digest,
         "engine": str(plan.choice),
@@ -60,7 +61,10 @@ def show_plan(plan: ScorePlan, *, as_json: bool) -> None:
         row = (escape(shard["input"]), f"{shard['rows']:,}", str(shard["row_groups"]), nearby(Path(shard["output"])))
         table.add_row(*row)
     out.print(table)
-    out.print(f"{plan.rows:,} rows in {len(shards)} shards · {escape(plan.checkpoint.name)} ({plan.checkpoint.digest[:12]})")
+    done = f", {len(shards) - len(pending)} of them done before" if len(pending) < len(shards) else ""
+    out.print(
+        f"{plan.rows:,} rows in {len(shards)} shards{done} · {escape(plan.checkpoint.name)} ({plan.checkpoint.digest[:12]})"
+    )
     out.print(f"{plan.choice}, at most {plan.max_length} tokens a pair")
     _show_bad_files(plan.bad_files)
 

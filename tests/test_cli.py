@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from stsb_batch import __version__
 from stsb_batch.models.registry import promote
 from stsb_batch.terminal import out, say
 from tests.conftest import make_pairs
@@ -94,6 +95,14 @@ def test_dry_run_writes_nothing(champion: Path, pairs_file: Path):
     assert "sts@1" in shown
     assert "torch fp32 on cpu" in shown
     assert sorted(pairs_file.parent.iterdir()) == before
+    run("score", pairs_file)
+    assert "500 rows in 1 shards, 1 of them done before" in run("score", pairs_file, "--dry-run").stdout
+    assert run("score", pairs_file, "--max-length", "16", "--dry-run").returncode == 73
+
+
+def test_version_is_told():
+    """--version prints the version and nothing else."""
+    assert run("--version").stdout == f"{__version__}\n"
 
 
 def test_pair_prints_a_number_equal_to_the_file_s_score(champion: Path, tmp_path: Path):
@@ -185,7 +194,13 @@ def test_help_lists_the_exit_codes():
         (66, ["report", "nowhere"], "no report there"),
         (66, ["score", "IN", "--model", "sts@9"], "no such model version"),
         (69, ["score", "IN", "--precision", "fp16"], "needs a CUDA device"),
-        (78, ["score", "IN", "--engine", "onnx"], "Engines: auto, torch, openvino"),
+        (78, ["score", "IN", "--engine", "onnx"], "Unknown engine 'onnx'. There are: auto, torch, openvino."),
+        (64, ["score", "IN", "--on-bad-row", "drop"], "--on-bad-row takes keep, quarantine, fail, not 'drop'."),
+        (64, ["score", "IN", "--score-column", ""], "--score-column is an empty string"),
+        (64, ["score", "IN", "--warn-bad-rows", "7"], "less than or equal to 1"),
+        (64, ["nightly", "IN", "-o", "out", "--done-by", "25:99"], "25:99: not a time of day"),
+        (64, ["nightly", "IN", "-o", "out", "--night", "2026-13-01"], "2026-13-01: not a night"),
+        (66, ["verify", "IN"], "in.parquet: no output of ours"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(champion: Path, pairs_file: Path, code: int, arguments: list, message: str):

@@ -10,6 +10,7 @@ from stsb_batch.errors import GateRefused
 from stsb_batch.jobs.plan import ScoreRequest
 from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.jobs.score import score_dataset
+from stsb_batch.models.base import find_base_model
 from stsb_batch.settings import load_settings
 from stsb_batch.terminal import out, row_progress, step_progress
 from stsb_batch.views import nearby, show_outcome
@@ -22,6 +23,7 @@ def run_demo(folder: Path) -> None:
     Done work is found again, so that a second run takes seconds. Raises `GateRefused` when the model is not good enough.
     """
     began = time.monotonic()
+    find_base_model("minilm")  # told before anything is laid out
     _say(1, f"a small warehouse in {nearby(folder.resolve())}: labelled pairs, and last night's pairs without labels")
     warehouse = lay_out(folder)
     settings = load_settings().model_copy(update={"home": warehouse.home})

@@ -9,6 +9,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, shown
+from stsb_batch.pairs import sink
 from stsb_batch.pairs.listing import find_files
 
 NIGHT = "{night}"
@@ -61,6 +62,14 @@ def finish_time(clock: str | None, start: dt.datetime, timezone: str) -> dt.date
     return next(moment for moment in clocks if moment.astimezone(dt.UTC) > start)  # 02:30 comes twice when clocks go back
 
 
+def check_choices(night: str | None, timezone: str, done_by: str | None) -> None:
+    """Raise `UsageError` or `ConfigError` for a wrong date, time zone or time of day."""
+    finish_time(done_by, dt.datetime.now(dt.UTC), timezone)
+    zone(timezone)
+    if night:
+        check_night(night)
+
+
 def night_input(location: str, night: str) -> str:
     """Return where a night's pairs are."""
     return location.replace(NIGHT, night)
@@ -74,6 +83,12 @@ def night_output(output: str, night: str) -> Path:
 def is_done(output: str, night: str) -> bool:
     """Say whether a night has been scored to its end."""
     return (night_output(output, night) / "_SUCCESS").is_file()
+
+
+def is_whole(output: str, night: str) -> bool:
+    """Say whether a night has been scored to its end, and no bad file was left out of it."""
+    manifest = sink.finished_manifest(sink.Target(night_output(output, night)))
+    return manifest is not None and not manifest["bad_files"]
 
 
 def missed_nights(location: str, output: str, newest: str) -> list[str]:
@@ -98,6 +113,9 @@ def _has_input(location: str, night: str) -> bool:
 
 
 def due_nights(location: str, output: str, night: str, newest: str) -> list[str]:
-    """List the nights that the run of `night` has to score, oldest first: its own unless it is done, and missed ones."""
-    own = set() if is_done(output, night) else {night}
+    """List the nights that the run of `night` has to score, oldest first: its own unless it is whole, and missed ones.
+
+    A night that files were left out of is thus mended by its own run, started again once they are replaced.
+    """
+    own = set() if is_whole(output, night) else {night}
     return sorted(own | set(missed_nights(location, output, newest)))

@@ -116,11 +116,14 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
 
 
 def _check_choices(request: ScoreRequest) -> None:
-    if request.on_bad_row not in ON_BAD_ROW or request.on_bad_file not in ON_BAD_FILE:
-        raise UsageError(
-            f"--on-bad-row takes {', '.join(ON_BAD_ROW)}, not '{request.on_bad_row}'; "
-            f"--on-bad-file takes {', '.join(ON_BAD_FILE)}, not '{request.on_bad_file}'."
-        )
+    for option, value, choices in (
+        ("--on-bad-row", request.on_bad_row, ON_BAD_ROW),
+        ("--on-bad-file", request.on_bad_file, ON_BAD_FILE),
+    ):
+        if value not in choices:
+            raise UsageError(f"{option} takes {', '.join(choices)}, not '{shown(value)}'.")
+    if not request.columns.score:
+        raise UsageError("--score-column is an empty string. Name the new column.")
 
 
 def _cut(file: SourceFile, target: sink.Target, common: dict, shard_rows: int) -> list[Shard]:
@@ -168,4 +171,6 @@ def judge_bad_files(request: ScoreRequest, bad: list[BadFile], files: int) -> No
     shown_lines = [str(file.error) for file in bad[:MESSAGES]]
     more = [f"... and {len(bad) - MESSAGES:,} more."] if len(bad) > MESSAGES else []
     verdict = f"{len(bad):,} of {files:,} files are bad, {allowed:,} may be (--on-bad-file, --max-bad-files)."
+    if len(bad) == files:
+        verdict = "None of the files can be scored."
     raise BadDataError("\n".join([*shown_lines, *more, verdict]))

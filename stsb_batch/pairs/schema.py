@@ -78,7 +78,8 @@ def _missing_or_double(schema: pa.Schema, name: str, option: str) -> str | None:
         return None
     if count > 1:
         return f"column '{name}' is there {count} times; make the names distinct"
-    near = difflib.get_close_matches(name, schema.names, n=3, cutoff=0.6)
+    lower = {other.lower(): other for other in schema.names}
+    near = [lower[other] for other in difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)]
     found = ", ".join(schema.names) or "no columns"
     hint = f"; near: {', '.join(near)}" if near else ""
     return f"has no column '{name}' (found: {found}{hint}). Name it with {option}"

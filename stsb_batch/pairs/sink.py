@@ -126,6 +126,8 @@ def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> l
 
     `overwrite` replaces what this plan writes and removes what earlier plans have written, and no other file.
     """
+    if target.root.exists() and not target.root.is_dir():
+        raise CannotCreateError(f"{target.root}: is a file where a folder is to be written. Choose another place with -o.")
     pending, foreign = [], stale_files(target, shards)
     if strangers := [path for path in foreign if "fingerprint" not in footer_entries(path)]:
         raise CannotCreateError(f"{strangers[0]}: is in the output folder and not our own. Choose another place with -o.")
@@ -161,8 +163,6 @@ def stale_files(target: Target, shards: list[Shard]) -> list[Path]:
 @contextlib.contextmanager
 def open_target(target: Target) -> Iterator[None]:
     """Hold a target for writing: take its lock, sweep the staging of dead runs, leave nothing of ours behind."""
-    if target.root.exists() and not target.root.is_dir():
-        raise CannotCreateError(f"{target.root}: is a file where a folder is to be written. Choose another place with -o.")
     try:
         with exclusive_lock(target.staging / "lock", str(target.name)):
             for left_over in target.staging.iterdir():

@@ -22,6 +22,7 @@ from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
 
 WINDOW_ROWS = 65_536  # rows held at a time, and the span in which batches are ordered by length
 READ_BYTES = 1 << 20  # of a column chunk held compressed
+MESSAGES = 4  # columns that a message names
 WINDOW_BYTES = 256 << 20  # ... fewer where rows are heavy
 
 
@@ -112,7 +113,11 @@ def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple
         ]
         sources.append(source)
     if score_taken:
-        raise UsageError(f"The input already has the output column ({', '.join(score_taken)}). Use --score-column NAME.")
+        more = f" and {len(score_taken) - MESSAGES:,} more" if len(score_taken) > MESSAGES else ""
+        raise UsageError(
+            f"The input already has the output column ({', '.join(score_taken[:MESSAGES])}{more}). Use --score-column NAME, "
+            "or leave files that were scored before out of the input, with a folder or a glob of their own."
+        )
     return sources, bad
 
 

@@ -47,15 +47,30 @@ def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine
 
 
 def test_state_says_what_was_left_out(harness, plain_engine, champion, tmp_path: Path):
-    """A run that left a bad file out is Completed under a name that says so, as is the night; by hand that ends with 11."""
+    """A run that left a bad file out is Completed under a name that says so, and its night, which makes up for it later."""
     make_pairs(50).write_parquet(tmp_path / "in/a.parquet", mkdir=True)
     (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
     state = score_flow(str(tmp_path / "in"), str(tmp_path / "out"), return_state=True)
     assert (state.is_completed(), state.name) == (True, "Completed, files left out")
     night = run_night(str(tmp_path / "in"), str(tmp_path / "nights"), NIGHT, return_state=True)
     assert night.name == "Completed, files left out"
-    by_hand = {"location": str(tmp_path / "in"), "output": str(tmp_path / "by-hand"), "night": NIGHT}
-    assert [run_night_here(**by_hand), run_night_here(**by_hand)] == [11, 0]
+    by_hand = {"location": str(tmp_path / "in"), "output": str(tmp_path / "nights"), "night": NIGHT}
+    assert run_night_here(**by_hand) == 11
+    make_pairs(20).write_parquet(tmp_path / "in/b.parquet")
+    assert [run_night_here(**by_hand), run_night_here(**by_hand)] == [0, 0]
+    assert pl.read_parquet(tmp_path / f"nights/{NIGHT}/[!_]*.parquet")["score"].len() == 70
+
+
+def test_limits_of_a_night_can_be_raised_and_its_error_names_it(harness, plain_engine, champion, tmp_path: Path, caplog):
+    """More bad files than the default allows fail the night, with no traceback; with a limit of half of them it runs."""
+    make_pairs(50).write_parquet(tmp_path / "in/a.parquet", mkdir=True)
+    for name in ("b", "c"):
+        (tmp_path / f"in/{name}.parquet").write_bytes(b"PAR1")
+    state = run_night(str(tmp_path / "in"), str(tmp_path / "out"), NIGHT, return_state=True)
+    with pytest.raises(BadDataError, match=rf"(?s)night {NIGHT}: b\.parquet.*2 of 3 files are bad, 1 may be"):
+        state.result()
+    assert not [record for record in caplog.records if record.exc_info]
+    assert run_night_here(location=str(tmp_path / "in"), output=str(tmp_path / "out"), night=NIGHT, max_bad_files=0.7) == 11
 
 
 def test_limit_holds_when_its_first_alarm_is_lost(harness, monkeypatch: pytest.MonkeyPatch):

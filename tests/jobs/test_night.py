@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from stsb_batch.durable import file_sha256
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.jobs import night
+from stsb_batch.pairs import sink
 from tests.conftest import make_pairs
 
 
@@ -23,9 +25,13 @@ def warehouse(tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / "in/{night}"), str(tmp_path / "out")
 
 
-def mark_done(output: Path, date: str) -> None:
-    (output / date).mkdir(parents=True, exist_ok=True)
-    (output / date / "_SUCCESS").touch()
+def mark_done(output: Path, date: str, *left_out: str) -> None:
+    """Leave what a night leaves at its end, with the bad files that were left out of it."""
+    target = sink.Target(output / date)
+    target.root.mkdir(parents=True, exist_ok=True)
+    target.report.touch()
+    manifest = {"bad_files": [{"path": name} for name in left_out], "report_sha256": file_sha256(target.report)}
+    sink.finish_commits(target, manifest, [])
 
 
 @pytest.mark.parametrize(
@@ -67,6 +73,15 @@ def test_a_done_night_is_left_alone(warehouse):
     for day in (3, 4, 5):
         mark_done(Path(output), f"2026-01-0{day}")
     assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == []
+
+
+def test_a_night_without_a_bad_file_is_due_for_its_own_run_only(warehouse):
+    """What was left out can have been replaced when somebody starts that night again; later nights do not look."""
+    location, output = warehouse
+    mark_done(Path(output), "2026-01-03", "part.parquet")
+    mark_done(Path(output), "2026-01-04")
+    assert night.due_nights(location, output, "2026-01-03", "2026-01-04") == ["2026-01-03"]
+    assert night.due_nights(location, output, "2026-01-04", "2026-01-04") == []
 
 
 def test_a_first_run_scores_its_own_night_only(warehouse, tmp_path: Path):

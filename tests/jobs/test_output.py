@@ -193,6 +193,17 @@ def test_metrics_follow_the_label_column(tmp_path: Path, bert: Path):
     assert figure(first.report, "mse") != figure(second.report, "mse")
 
 
+def test_verify_tells_what_was_left_out_and_where_a_file_belongs(tmp_path: Path, bert: Path):
+    """Files that were left out are a note, and one file of a folder is refused with the folder's name."""
+    write(tmp_path / "in/a.parquet")
+    (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
+    score(tmp_path / "in", bert, tmp_path / "out")
+    checked = verify_output(tmp_path / "out", settings=load_settings())
+    assert (checked.problems, checked.notes) == ([], ["Bad files of the input were left out: b.parquet (1 in all)."])
+    with pytest.raises(UsageError, match=f"one of several files of a run. Verify them all: {tmp_path}/out"):
+        verify_output(tmp_path / "out/a.parquet", settings=load_settings())
+
+
 @pytest.mark.parametrize("name", ["_manifest.json", "_report.parquet", "_SUCCESS"])
 @pytest.mark.parametrize("content", [b"{}", None])
 def test_what_is_damaged_beside_the_scores_is_written_anew(name: str, content: bytes | None, tmp_path: Path, bert: Path):

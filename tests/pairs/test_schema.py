@@ -16,6 +16,8 @@ def test_missing_column_names_those_found_and_the_option():
     assert problem == (
         "has no column 'sentence2' (found: id, sentence1, sentence_2; near: sentence_2, sentence1). Name it with --right"
     )
+    problems = check_columns(pa.schema([("Sentence1", pa.string()), ("SENTENCE2", pa.string())]), Columns())
+    assert [problem.partition("near: ")[2].split(",")[0] for problem in problems] == ["Sentence1", "SENTENCE2"]
 
 
 @pytest.mark.parametrize(

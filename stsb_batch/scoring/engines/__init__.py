@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from stsb_batch.device import has_fast_bf16, torch_device
-from stsb_batch.errors import ConfigError, UnavailableError
+from stsb_batch.errors import ConfigError, UnavailableError, shown
 from stsb_batch.models.checkpoint import Checkpoint, load_model
 from stsb_batch.scoring.batches import Batch, PackedBatch
 
@@ -53,11 +53,9 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
     CUDA runs torch in fp16; a CPU runs OpenVINO, in bf16 where the processor is fast in it. Raises `ConfigError` for
     unknown names and `UnavailableError` for an engine that is not installed or a precision that the device lacks.
     """
-    if engine not in ENGINES or precision not in PRECISIONS:
-        raise ConfigError(
-            f"Unknown engine '{engine}' or precision '{precision}'. "
-            f"Engines: {', '.join(ENGINES)}; precisions: {', '.join(PRECISIONS)}."
-        )
+    for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise ConfigError(f"Unknown {what} '{shown(value)}'. There are: {', '.join(known)}.")
     device = "cpu" if engine == "openvino" else torch_device()
     if engine == "auto":
         engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
