@@ -75,6 +75,7 @@ def run_bench(
     *, model: str, settings: Settings, input_: Path | None, rows: int, rounds: int, say: Callable[[str], None]
 ) -> dict:
     """Measure all contenders on the first `rows` pairs of `input_` (or on made-up ones); returns figures and settings."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the pipeline turns it off for all peers of its process
     checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
     choice = choose_engine(settings.engine, settings.precision)
     with tempfile.TemporaryDirectory(prefix="stsb-batch-bench-") as name:

@@ -1,5 +1,6 @@
 """The benchmark measures the same work of each contender."""
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -18,8 +19,10 @@ def test_made_up_sentences_are_all_distinct():
     assert len(set(frame["sentence1"]) | set(frame["sentence2"])) == 1_000
 
 
-def test_contenders_score_the_same_pairs(bert: Path, tmp_path: Path, settings):
+def test_contenders_score_the_same_pairs(bert: Path, tmp_path: Path, settings, monkeypatch: pytest.MonkeyPatch):
     """Each contender that is installed gives the scores that ours gives in fp32, and is timed in each round."""
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "unset")  # so that it is as before when the test is over
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM")
     make_pairs(80).write_parquet(tmp_path / "in.parquet")
     said: list[str] = []
     options = {"settings": settings.model_copy(update={"precision": "fp32"}), "rows": 70, "rounds": 2, "say": said.append}
@@ -46,6 +49,7 @@ def test_contenders_score_the_same_pairs(bert: Path, tmp_path: Path, settings):
     assert gaps["ONNX Runtime float32 best"] < 1e-3
     assert len([line for line in said if line.startswith("round")]) == 14
     assert not (settings.home / "reports").exists()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "true", "one contender turned the tokeniser's threads off for the others"
 
 
 def test_input_without_the_columns_is_refused(bert: Path, tmp_path: Path, settings):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import RunFacts, build_report, drift_rows, write_report
 
+log = logging.getLogger(__name__)
 WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
 MANY_BAD_ROWS, FILES_LEFT_OUT = 10, 11
 
@@ -159,6 +161,9 @@ def _labelled(plan: ScorePlan) -> dict:
     for shard in plan.shards:
         label = find_label(shard.source.schema, columns)
         if label is None:
+            if shard.source.schema.names.count("label") == 1 and not shard.first_row:
+                kind = shard.source.schema.field("label").type
+                log.warning("%s: column 'label' is %s, not a number: no metrics", shown(shard.source.relative), kind)
             continue
         labels = [window.rows.column(label).cast(pa.float32(), safe=False) for window in source.read_windows(shard, [label])]
         source.check_unchanged(shard.source)

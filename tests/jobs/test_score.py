@@ -250,6 +250,13 @@ def test_labels_that_cannot_be_used_are_left_out_and_counted(pairs_file: Path, b
     assert report.filter(pl.col("metric") == "mse")["rows"].item() == 490
 
 
+def test_labels_of_another_kind_are_told(pairs_file: Path, bert: Path, caplog):
+    """A column `label` that holds no numbers gives no metrics, and a warning says why."""
+    pl.read_parquet(pairs_file).with_columns(pl.col("label").cast(pl.String)).write_parquet(pairs_file)
+    assert "mse" not in set(score_dataset(request(pairs_file, bert)).report["metric"])
+    assert "in.parquet: column 'label' is large_string, not a number: no metrics" in caplog.text
+
+
 def test_reports_append_to_a_history(pairs_file: Path, bert: Path, settings):
     """Each run's report is one more file of a history that reads as one table."""
     for name in ("a", "b"):
