@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from prefect.events.filters import EventFilter, EventNameFilter
 
-from flows import TAG, events
+from flows import TAG, events, limit
 from flows.nightly import run_night
 from flows.promote import promote_flow, rollback_flow
 from flows.refresh import refresh_flow
@@ -95,9 +95,10 @@ def test_a_due_refresh_comes_before_the_scores(warehouse, bert: Path, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a first ring that fell into a destructor
-def test_a_refresh_that_takes_too_long_is_given_up(warehouse, bert: Path, tmp_path: Path, settings):
+def test_a_refresh_that_takes_too_long_is_given_up(warehouse, bert: Path, tmp_path: Path, settings, monkeypatch):
     """After its hours the refresh has failed, the champion scores, and an event tells it."""
-    make_pairs(20_000).write_parquet(tmp_path / "labels.parquet")
+    monkeypatch.setattr(limit, "AGAIN", 1.0)
+    make_pairs(3_000).write_parquet(tmp_path / "labels.parquet")
     labels = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert), "refresh_days": 0}
     state = run_night(*warehouse, date(0), **labels, refresh_hours=1 / 3600, return_state=True)
     assert state.name == "Completed, refresh failed"
