@@ -80,11 +80,6 @@ def night_output(output: str, night: str) -> Path:
     return Path(output) / night
 
 
-def is_done(output: str, night: str) -> bool:
-    """Say whether a night has been scored to its end."""
-    return (night_output(output, night) / "_SUCCESS").is_file()
-
-
 def is_whole(output: str, night: str) -> bool:
     """Say whether a night has been scored to its end, and no bad file was left out of it."""
     manifest = sink.finished_manifest(sink.Target(night_output(output, night)))

@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
-from stsb_batch.errors import BadFileError, CannotCreateError
+from stsb_batch.errors import BadFileError
 from stsb_batch.jobs import shard as shard_module
 from stsb_batch.jobs.finish import ScoreOutcome, finish_job, withdraw_file
 from stsb_batch.jobs.history import open_history
@@ -25,19 +25,9 @@ def open_job(plan: ScorePlan) -> Iterator[list[Shard]]:
     open_history(plan.request.settings.home)
     with sink.open_target(plan.target):
         pending = sink.pending_shards(plan.target, plan.shards, overwrite=plan.request.overwrite)
-        _refuse_stale(plan)
         if pending:
             sink.begin_commits(plan.target)
         yield pending
-
-
-def _refuse_stale(plan: ScorePlan) -> None:
-    stale = sink.stale_files(plan.target, plan.shards)
-    if stale and not plan.request.overwrite:
-        raise CannotCreateError(
-            f"{stale[0]}: belongs to another plan ({len(stale)} such files in {plan.target.root}). "
-            "Choose another place with -o, or replace the output with --overwrite."
-        )
 
 
 def plan_scorer(plan: ScorePlan) -> PairScorer:

@@ -64,10 +64,11 @@ def _below(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith(("_", ".")):
             continue
-        if not entry.is_dir():
-            yield from [entry] if entry.name.endswith(".parquet") else []
-        elif _inode(entry) not in inside:
-            yield from _below(entry, inside)
+        if entry.is_dir():
+            if _inode(entry) not in inside:
+                yield from _below(entry, inside)
+        elif entry.name.endswith(".parquet"):
+            yield entry
 
 
 def _inode(file: Path) -> tuple:

@@ -22,8 +22,8 @@ from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
 
 WINDOW_ROWS = 65_536  # rows held at a time, and the span in which batches are ordered by length
 READ_BYTES = 1 << 20  # of a column chunk held compressed
-MESSAGES = 4  # columns that a message names
 WINDOW_BYTES = 256 << 20  # ... fewer where rows are heavy
+MESSAGES = 4  # columns that a message names
 
 
 @dataclass(frozen=True)

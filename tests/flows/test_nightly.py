@@ -13,7 +13,7 @@ from flows.nightly import run_night
 from flows.promote import promote_flow, rollback_flow
 from flows.refresh import refresh_flow
 from flows.score import score_flow
-from stsb_batch.jobs.night import is_done
+from stsb_batch.jobs.night import night_output
 from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
 from stsb_batch.models import decisions, registry
 from tests.conftest import make_pairs
@@ -25,6 +25,11 @@ from tests.models.test_registry import add
 
 def date(days_ago: int) -> str:
     return (dt.datetime.now(dt.UTC).date() - dt.timedelta(days=days_ago)).isoformat()
+
+
+def is_done(output: str, night: str) -> bool:
+    """Say whether a night has been scored to its end."""
+    return (night_output(output, night) / "_SUCCESS").is_file()
 
 
 @pytest.fixture
