@@ -92,15 +92,17 @@ class ShardRun:
 
     def run(self, writer, quarantine: RowQuarantine) -> None:
         """Take all windows through the stages."""
-        with ahead(self._prepared_windows()) as windows, Behind() as behind:
+        with (
+            ahead(self._prepared_windows()) as windows,
+            Behind() as behind,
+            contextlib.closing(self.scorer.score_all(self._waited_for(windows), self._advance)) as results,
+        ):
             while True:
-                with self._timed("wait for input"):
-                    item = next(windows, None)
+                with self._timed("score"):
+                    item = next(results, None)
                 if item is None:
                     break
-                window, prepared = item
-                with self._timed("score"):
-                    scored = self.scorer.score_prepared(prepared, self._advance)
+                (window, prepared), scored = item
                 with self._timed("wait for output"):
                     behind.call(self._finish, writer, quarantine, window, prepared, scored)
                 release_memory()
@@ -116,10 +118,22 @@ class ShardRun:
         self.progress(rows, tokens)
 
     @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def _timed(self, stage: str, within: str | None = None) -> Iterator[None]:
+        """Count the time for a stage; and take it off the stage `within` which it happens."""
         began = time.perf_counter()
         yield
-        self.seconds[stage] += time.perf_counter() - began
+        took = time.perf_counter() - began
+        self.seconds[stage] += took
+        if within:
+            self.seconds[within] -= took
+
+    def _waited_for(self, windows: Iterator) -> Iterator:
+        while True:
+            with self._timed("wait for input", within="score"):
+                item = next(windows, None)
+            if item is None:
+                return
+            yield item, item[1]
 
     def _prepared_windows(self) -> Iterator[tuple[Window, PreparedPairs]]:
         columns = self.plan.request.columns

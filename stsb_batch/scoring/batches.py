@@ -24,11 +24,12 @@ class Batch:
 class PackedBatch:
     """Pairs one after the other, filled up to fixed sizes, as one array of int32.
 
-    `numbers` holds the ids, positions and segments (tokens,) of all tokens, then the starts and lengths (pairs,) of all
-    pairs; those that only fill up have no tokens. `longest` is the length of the longest pair.
+    `numbers` holds the ids, positions and segments (tokens,) of all tokens, then the starts and lengths (room,) of all
+    pairs; those beyond the first `pairs` only fill up and have no tokens. `longest` is the length of the longest pair.
     """
 
     numbers: np.ndarray
+    room: int
     pairs: int
     longest: int
 
@@ -78,13 +79,13 @@ def gather_batch(tokens: TokenizedPairs, rows: np.ndarray) -> Batch:
 def pack_batch(tokens: TokenizedPairs, rows: np.ndarray, size: int) -> PackedBatch:
     """Lay the given rows, longest first, out one after the other, with room for `size` tokens."""
     lengths = tokens.offsets[rows + 1] - tokens.offsets[rows]
-    used, pairs = int(lengths.sum()), room_for_pairs(size)
+    used, room = int(lengths.sum()), room_for_pairs(size)
     starts, places = np.cumsum(lengths) - lengths, ranges(tokens.offsets[rows], lengths)
-    numbers = np.zeros(3 * size + 2 * pairs, np.int32)
+    numbers = np.zeros(3 * size + 2 * room, np.int32)
     ids, positions, segments = numbers[: 3 * size].reshape(3, size)
     ids[:used], segments[:used] = tokens.ids[places], tokens.segments[places]
     positions[:used] = places - np.repeat(tokens.offsets[rows], lengths)
-    numbers[3 * size : 3 * size + pairs] = size
+    numbers[3 * size : 3 * size + room] = size
     numbers[3 * size : 3 * size + len(rows)] = starts
-    numbers[3 * size + pairs : 3 * size + pairs + len(rows)] = lengths
-    return PackedBatch(numbers, pairs, int(lengths[0]))
+    numbers[3 * size + room : 3 * size + room + len(rows)] = lengths
+    return PackedBatch(numbers, room, len(rows), int(lengths[0]))

@@ -79,74 +79,104 @@ def score_guarded(
     does not fit is cut in half and the budget with it; one that fails otherwise is cut until the rows that fail alone are
     found. Raises `DeviceLostError` when no later batch could succeed in this process.
     """
-    run = _Run(engine, tokens, rows, budget)
+    run = GuardedRun(engine, tokens, rows, budget, advance)
     try:
-        while run.queue or run.running:
-            done = run.step()
-            if advance and len(done):
-                advance(rows[done])
+        run.start()
+        return run.finish()
     finally:
         run.leave()
-    return run.result
 
 
-class _Run:
-    """Batches that wait in `queue`, and those under way in `running`; both hold places in `rows`."""
+class GuardedRun:
+    """Batches that wait in `_queue`, and those under way in `_running`; both hold places in `rows`."""
 
-    def __init__(self, engine: Engine, tokens: TokenizedPairs, rows: np.ndarray, budget: TokenBudget) -> None:
-        self._engine, self._tokens, self._rows, self._budget = engine, tokens, rows, budget
+    def __init__(
+        self,
+        engine: Engine,
+        tokens: TokenizedPairs,
+        rows: np.ndarray,
+        budget: TokenBudget,
+        advance: Callable[[np.ndarray], None] | None = None,
+    ) -> None:
+        self._engine, self._tokens, self._rows, self._budget, self._advance = engine, tokens, rows, budget, advance
         self._lengths = tokens.lengths[rows]
-        self.result = GuardedScores.empty(len(rows))
+        self._result = GuardedScores.empty(len(rows))
         self._plan = plan_packed if engine.packs else plan_batches
-        self.queue = deque(self._plan(self._lengths, budget.tokens))
-        self.running: deque[tuple[np.ndarray, Callable[[], np.ndarray]]] = deque()
+        self._queue = deque(self._plan(self._lengths, budget.tokens))
+        self._running: deque[tuple[np.ndarray, Callable[[], np.ndarray]]] = deque()
 
-    def step(self) -> np.ndarray:
-        """Start one batch or finish one; returns the places that are done with it."""
-        try:
-            if self.queue and len(self.running) < self._engine.depth:
-                places = self.queue.popleft()
-                self.running.append((places, self._engine.submit(self._gather(places))))
-                return places[:0]
-            places, collect = self.running.popleft()
-            self.result.scores[places] = collect()[: len(places)]
-        except Exception as error:  # noqa: BLE001 - each backend raises its own kinds, and a row must not cost the run
-            return self._failed(places, error)
-        return places
+    def start(self) -> None:
+        """Start all batches; those that the engine has no room for wait until earlier ones are finished."""
+        while self._queue:
+            self._step()
+
+    def finish(self, following: "GuardedRun | None" = None) -> GuardedScores:
+        """Wait for all batches. With each that is finished one of the `following` run starts, so that a device has work."""
+        while self._queue or self._running:
+            self._step()
+            if following and following._queue and len(self._running) + len(following._running) < self._engine.depth:
+                following._submit()
+        return self._result
 
     def leave(self) -> None:
         """Wait for what is still under way after an error, so that the engine can be used again."""
-        for _, collect in self.running:
+        while self._running:
             with contextlib.suppress(Exception):
-                collect()
+                self._running.popleft()[1]()
+
+    def _step(self) -> None:
+        if self._queue and len(self._running) < self._engine.depth:
+            self._submit()
+        else:
+            self._collect()
+
+    def _submit(self) -> None:
+        places = self._queue.popleft()
+        try:
+            self._running.append((places, self._engine.submit(self._gather(places))))
+        except Exception as error:  # noqa: BLE001 - each backend raises its own kinds, and a row must not cost the run
+            self._failed(places, error)
+
+    def _collect(self) -> None:
+        places, collect = self._running.popleft()
+        try:
+            self._result.scores[places] = collect()[: len(places)]
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failed(places, error)
+        else:
+            self._done(places)
+
+    def _done(self, places: np.ndarray) -> None:
+        if self._advance:
+            self._advance(self._rows[places])
 
     def _gather(self, places: np.ndarray) -> Batch | PackedBatch:
         if self._engine.packs:
             used = int(self._lengths[places].sum())
             size = max(used, self._budget.tokens)
-            self.result.tokens += size
-            self.result.filling += size - used
+            self._result.tokens += size
+            self._result.filling += size - used
             return pack_batch(self._tokens, self._rows[places], size)
         length = int(self._lengths[places[0]])
         size = max(len(places), self._budget.filled(length))
-        self.result.tokens += size * length
-        self.result.filling += (size - len(places)) * length
+        self._result.tokens += size * length
+        self._result.filling += (size - len(places)) * length
         return gather_batch(self._tokens, self._rows[np.resize(places, size)])
 
-    def _failed(self, places: np.ndarray, error: Exception) -> np.ndarray:
+    def _failed(self, places: np.ndarray, error: Exception) -> None:
         out_of_memory = _is_out_of_memory(error)
         if not out_of_memory and _is_device_lost(error):
             raise DeviceLostError(f"The device answers no more ({first_line(error)}).") from error
         if len(places) == 1:
-            self.result.failures[places] = OOM if out_of_memory else MODEL_ERROR
+            self._result.failures[places] = OOM if out_of_memory else MODEL_ERROR
             log.error("a pair of %d tokens has no score: %s", self._lengths[places[0]], first_line(error))
-            return places
+            self._done(places)
+            return
         if out_of_memory:
             self._budget.shrink(int(self._lengths[places].sum()))
-            rest = np.concatenate([[], *self.queue]).astype(int)
-            self.queue = deque(rest[batch] for batch in self._plan(self._lengths[rest], self._budget.tokens))
-        self.queue.extendleft(reversed(np.array_split(places, 2)))
-        return places[:0]
+            rest = np.concatenate([[], *self._queue]).astype(int)
+            self._queue = deque(rest[batch] for batch in self._plan(self._lengths[rest], self._budget.tokens))
+        self._queue.extendleft(reversed(np.array_split(places, 2)))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,7 +1,8 @@
 """Two Arrow text columns in, scores in input order out. Knows no files and no reports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -9,10 +10,11 @@ import pyarrow as pa
 from stsb_batch.errors import ModelIntegrityError
 from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
 from stsb_batch.scoring.engines import Engine
-from stsb_batch.scoring.guard import GuardedScores, TokenBudget, score_guarded
+from stsb_batch.scoring.guard import GuardedRun, GuardedScores, TokenBudget, score_guarded
 from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
 from stsb_batch.scoring.tokens import PairTokenizer, TokenizedPairs
 
+Key = TypeVar("Key")
 PARITY_LENGTHS, PARITY_PAIRS = 4, 4  # so many pairs each of so many lengths in a window are scored a second time in fp32
 # on the 0-5 scale; beyond it an engine is wrong, not rounded
 PARITY_TOLERANCE = {"fp32": 0.005, "bf16": 0.1, "fp16": 0.1, "int8": 0.3}
@@ -36,10 +38,11 @@ class ScoredPairs:
 
 @dataclass(frozen=True)
 class PreparedPairs:
-    """A window's rows classified, and its distinct pairs tokenised."""
+    """A window's rows classified, and its distinct pairs tokenised; of each distinct pair (pairs,) the number of rows."""
 
     pairs: DistinctPairs
     tokens: TokenizedPairs
+    copies: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,49 +58,72 @@ class PairScorer:
     def score(self, left: pa.Array, right: pa.Array, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
         """Score each row of two text columns (rows,). `progress(rows, tokens)` hears of each finished batch."""
         prepared = self.prepare(left, right)
-        scored = self.score_prepared(prepared, progress)
+        ((_, scored),) = self.score_all([(None, prepared)], progress)
         self.parity_gaps(prepared, scored)
         return scored
 
     def prepare(self, left: pa.Array, right: pa.Array) -> PreparedPairs:
         """Classify and tokenise two text columns (rows,); needs no engine, so that it can run ahead of one."""
         pairs = distinct_pairs(left, right, max_length=self.tokenizer.max_length)
-        return PreparedPairs(pairs, self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index))
+        tokens = self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index)
+        return PreparedPairs(pairs, tokens, np.bincount(pairs.inverse, minlength=len(tokens.lengths)))
 
-    def score_prepared(self, prepared: PreparedPairs, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
-        """Run the engine over prepared pairs and put the scores back into the order of the rows."""
+    def score_all(
+        self, windows: Iterable[tuple[Key, PreparedPairs]], progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[Key, ScoredPairs]]:
+        """Run the engine over windows of prepared pairs, each with whatever it is known by; yields their scores in order.
+
+        The first batches of a window start while the last ones of the window before are under way: between windows, too,
+        a device has work.
+        """
+        before, run = None, None
+        try:
+            for key, prepared in windows:
+                run = self._run(prepared, progress)
+                if before:
+                    yield before[0], self._scored(before[1], before[2].finish(run), progress)
+                run.start()
+                before = key, prepared, run
+            if before:
+                yield before[0], self._scored(before[1], before[2].finish(), progress)
+        finally:
+            for left in (before and before[2], run):
+                if left:
+                    left.leave()
+
+    def _run(self, prepared: PreparedPairs, progress: Callable[[int, int], None] | None) -> GuardedRun:
+        copies, lengths = prepared.copies, prepared.tokens.lengths
+
+        def advance(rows: np.ndarray) -> None:
+            if progress:
+                progress(int(copies[rows].sum()), int(lengths[rows].sum()))
+
+        return GuardedRun(self.engine, prepared.tokens, np.arange(len(lengths)), self.budget, advance)
+
+    def _scored(self, prepared: PreparedPairs, result: GuardedScores, progress) -> ScoredPairs:
+        """Put the scores of distinct pairs back into the order of the rows."""
         pairs, tokens = prepared.pairs, prepared.tokens
-        copies = np.bincount(pairs.inverse, minlength=len(tokens.lengths))
-        distinct = self._score_tokens(tokens, copies, progress)
-
+        self._mend(tokens, result)
         statuses = pairs.statuses
         statuses[pairs.rows[tokens.truncated[pairs.inverse]]] = OK_TRUNCATED
-        failed = distinct.failures[pairs.inverse]
+        failed = result.failures[pairs.inverse]
         statuses[pairs.rows[failed != OK]] = failed[failed != OK]
         scores = np.full(len(statuses), np.nan, np.float32)
-        scores[pairs.rows] = distinct.scores[pairs.inverse]
+        scores[pairs.rows] = result.scores[pairs.inverse]
         lengths = np.zeros(len(statuses), np.int32)
         lengths[pairs.rows] = tokens.lengths[pairs.inverse]
         if progress:
             progress(len(statuses) - len(pairs.rows), 0)
-        return ScoredPairs(scores, statuses, lengths, len(copies), distinct.tokens, distinct.filling)
+        return ScoredPairs(scores, statuses, lengths, len(tokens.lengths), result.tokens, result.filling)
 
-    def _score_tokens(self, tokens: TokenizedPairs, copies: np.ndarray, progress) -> GuardedScores:
-        """Score distinct pairs, in fp32 where half precision overflows."""
-
-        def advance(rows: np.ndarray) -> None:
-            if progress:
-                progress(int(copies[rows].sum()), int(tokens.lengths[rows].sum()))
-
-        everything = np.arange(len(copies))
-        result = score_guarded(self.engine, tokens, everything, self.budget, advance)
+    def _mend(self, tokens: TokenizedPairs, result: GuardedScores) -> None:
+        """Score again in fp32 where half precision overflows."""
         bad = np.flatnonzero((result.failures == OK) & ~np.isfinite(result.scores))
         if len(bad):
             result.replace(bad, self._score_reference(tokens, bad))
         still_bad = (result.failures == OK) & ~np.isfinite(result.scores)
         result.failures[still_bad] = NONFINITE
         result.scores[result.failures != OK] = np.nan
-        return result
 
     def parity_gaps(self, prepared: PreparedPairs, scored: ScoredPairs) -> np.ndarray:
         """Score a sample of short, usual and long pairs a second time in fp32; returns |score - fp32 score| (sample,).

@@ -62,8 +62,8 @@ def test_packed_batch_has_each_row_s_tokens(rows: list[list[int]], room: int):
     size = max(int(offsets[-1]) - 2, 8 * len(rows)) + room
     batch = pack_batch(tokens, np.arange(len(rows)) + 1, size)
     ids, positions, segments = batch.numbers[: 3 * size].reshape(3, size)
-    starts, lengths = batch.numbers[3 * size :].reshape(2, batch.pairs)
-    assert len(rows) <= batch.pairs
+    starts, lengths = batch.numbers[3 * size :].reshape(2, batch.room)
+    assert len(rows) == batch.pairs <= batch.room
     assert batch.longest == len(rows[0])
     assert not lengths[len(rows) :].any()
     for row, start, length in zip(rows, starts, lengths, strict=False):

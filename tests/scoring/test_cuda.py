@@ -190,7 +190,7 @@ def test_graphs_give_the_scores_of_the_forward_pass(bert: Path, failure: str, mo
     with torch.inference_mode():
         for size in (320, 320, 640, 320, 640, 320):
             batch = pack_batch(tokens, rng.choice(40, 9, replace=False), size)
-            numbers, shape = torch.from_numpy(batch.numbers), {"pairs": batch.pairs, "longest": 32}
+            numbers, shape = torch.from_numpy(batch.numbers), {"room": batch.room, "pairs": batch.room, "longest": 32}
             assert torch.equal(graphed(numbers, **shape)[:9], forward(numbers, **shape)[:9])
     assert recorder.replays == (0 if failure else 4)
 

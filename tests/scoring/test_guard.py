@@ -49,11 +49,11 @@ class SmallPacking(FakeEngine):
         self._tokens = tokens
 
     def score(self, batch):
-        size = (len(batch.numbers) - 2 * batch.pairs) // 3
-        self.shapes.append((batch.pairs, size))
+        size = (len(batch.numbers) - 2 * batch.room) // 3
+        self.shapes.append((batch.room, size))
         if size > self._tokens:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        starts, lengths = batch.numbers[3 * size :].reshape(2, batch.pairs)
+        starts, lengths = batch.numbers[3 * size :].reshape(2, batch.room)
         sums = [batch.numbers[start : start + length].sum() for start, length in zip(starts, lengths, strict=True)]
         return (np.array(sums) / np.maximum(lengths, 1) % 5).astype(np.float32)
 
@@ -90,6 +90,39 @@ def test_out_of_memory_halves_the_batch_and_keeps_order(depth: int):
     tried = len(engine.shapes)
     scored_by(engine, budget, pairs)
     assert max(rows * length for rows, length in engine.shapes[tried:]) <= 600
+
+
+@pytest.mark.parametrize("tokens", [256, 100])
+def test_device_has_work_between_windows(tokens: int):
+    """A window's first batches start before the last ones of the window before are asked for; each keeps its scores."""
+    windows, engine = [columns(300), columns(40), columns(200), columns(0)], SmallDevice(tokens, depth=3)
+    scorer, seen, under_way = PairScorer(OURS, engine, FakeEngine, TokenBudget(256)), [], []
+    prepared = ((number, scorer.prepare(*pairs)) for number, pairs in enumerate(windows))
+    for number, scored in scorer.score_all(prepared, lambda rows, _: seen.append(rows)):
+        under_way.append(engine.under_way)
+        assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(256), windows[number]).scores)
+    assert under_way == [3, 3, 0, 0]
+    assert sum(seen) == 540
+
+
+def test_windows_left_in_the_middle_leave_nothing_under_way():
+    """Who stops taking scores, or whose windows end in an error, finds the engine free."""
+    engine = SmallDevice(256, depth=3)
+    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(256))
+    prepared = scorer.prepare(*columns(100))
+    results = scorer.score_all((number, prepared) for number in range(3))
+    next(results)
+    assert engine.under_way == 3
+    results.close()
+    assert engine.under_way == 0
+
+    def broken():
+        yield 0, prepared
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        next(scorer.score_all(broken()))
+    assert engine.under_way == 0
 
 
 def test_packed_batches_have_one_size_and_shrink_when_memory_runs_out():

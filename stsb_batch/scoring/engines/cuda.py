@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 DEPTH = 12  # batches under way: enough that the device has work while other threads keep this one waiting
+TILE = 32  # tokens that one program of the attention kernel takes, and that it attends to at a time
 
 
 class Transfer:

@@ -51,11 +51,11 @@ class Encoder(nn.Module):
         self.layers, self.head, self.heads = nn.ModuleList(layers), head, heads
         self.kernels = plain
 
-    def _carry(self, x: torch.Tensor, segments: torch.Tensor | None, attend: Attend, last: Attend, first: First):
-        """From words and positions (..., hidden) to scores; `last` mixes in the last layer."""
+    def _carry(self, words: torch.Tensor, positions: torch.Tensor, segments: torch.Tensor | None, attend, last, first):
+        """From embedded words and positions (..., hidden) to scores; `last` mixes in the last layer."""
         if self.segments is not None:
-            x = x + self.segments(segments)
-        x = self.norm(x)
+            words, positions = words + positions, self.segments(segments)
+        x = self.kernels.add_norm(words, positions, self.norm)
         for layer in self.layers[:-1]:
             x = layer(x, attend, None, self.kernels)
         x = self.layers[-1](x, last, first, self.kernels)
@@ -66,8 +66,8 @@ class ExactForward(Encoder):
     """Token ids (pairs, tokens), for BERT also segments, to scores (pairs,): all pairs have the same length."""
 
     def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None) -> torch.Tensor:
-        x = self.words(input_ids) + self.positions.weight[: input_ids.shape[1]]
-        return self._carry(x, token_type_ids, self._attend, self._attend, lambda x: x[:, :1])[:, 0]
+        words, positions = self.words(input_ids), self.positions.weight[: input_ids.shape[1]]
+        return self._carry(words, positions, token_type_ids, self._attend, self._attend, lambda x: x[:, :1])[:, 0]
 
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         mixed = F.scaled_dot_product_attention(*(plain.split_heads(x, self.heads) for x in (query, key, value)))
@@ -77,14 +77,15 @@ class ExactForward(Encoder):
 class PackedForward(Encoder):
     """Pairs one after the other to scores (pairs,)."""
 
-    def forward(self, numbers: torch.Tensor, pairs: int, longest: int) -> torch.Tensor:
-        """`numbers` is what `PackedBatch` holds; no pair has more than `longest` tokens."""
-        tokens = (len(numbers) - 2 * pairs) // 3
+    def forward(self, numbers: torch.Tensor, room: int, pairs: int, longest: int) -> torch.Tensor:
+        """`numbers` and `room` are what `PackedBatch` holds; no more than `pairs` have tokens, none more than `longest`."""
+        tokens = (len(numbers) - 2 * room) // 3
         ids, positions, segments = numbers[: 3 * tokens].view(3, tokens)
-        starts, lengths = numbers[3 * tokens :].view(2, pairs)
-        layout = (starts, lengths, longest, self.heads)
+        starts, lengths = numbers[3 * tokens :].view(2, room)
+        layout = (starts[:pairs], lengths[:pairs], longest, self.heads)
         return self._carry(
-            self.words(ids) + self.positions(positions),
+            self.words(ids),
+            self.positions(positions),
             segments,
             attend=lambda query, key, value: self.kernels.attend(query, key, value, *layout, first=False),
             last=lambda query, key, value: self.kernels.attend(query, key, value, *layout, first=True),

@@ -8,8 +8,9 @@ import triton
 import triton.language as tl
 from torch import nn
 
+from stsb_batch.scoring.engines.cuda import TILE
+
 ROWS = 4  # that one program normalises
-TILE = 32  # tokens that one program takes, and that it attends to at a time
 
 
 @triton.jit

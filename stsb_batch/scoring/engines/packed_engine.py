@@ -9,7 +9,7 @@ import torch
 from stsb_batch.errors import first_line
 from stsb_batch.scoring.batches import PackedBatch
 from stsb_batch.scoring.engines import EngineChoice, plain
-from stsb_batch.scoring.engines.cuda import DEPTH, Transfer
+from stsb_batch.scoring.engines.cuda import DEPTH, TILE, Transfer
 from stsb_batch.scoring.engines.forward import DTYPES, PackedForward
 from stsb_batch.scoring.engines.graphs import GraphedForward
 
@@ -36,12 +36,15 @@ class PackedEngine:
     @torch.inference_mode()
     def submit(self, batch: PackedBatch) -> Callable[[], np.ndarray]:
         """Start one batch. On CUDA nothing here waits for the device; elsewhere the scores are there."""
-        longest = max(32, 1 << (batch.longest - 1).bit_length())  # few different ones, for each is captured by itself
+        shape = {  # few different ones, for each is captured by itself
+            "room": batch.room,
+            "pairs": min(batch.room, 1 << (batch.pairs - 1).bit_length()),
+            "longest": -(-batch.longest // TILE) * TILE,
+        }
         if self._transfer is None:
-            scores = self._forward(torch.from_numpy(batch.numbers), pairs=batch.pairs, longest=longest).numpy()
+            scores = self._forward(torch.from_numpy(batch.numbers), **shape).numpy()
             return lambda: scores
-        scores = self._forward(self._transfer.bring(batch.numbers), pairs=batch.pairs, longest=longest)
-        return self._transfer.fetch(scores)
+        return self._transfer.fetch(self._forward(self._transfer.bring(batch.numbers), **shape))
 
 
 @torch.inference_mode()
@@ -52,7 +55,7 @@ def use_fast_kernels(forward: PackedForward) -> None:
         from stsb_batch.scoring.engines import kernels
 
         forward.kernels = kernels
-        forward(torch.from_numpy(tokens).to(forward.positions.weight.device), pairs=2, longest=32).cpu()
+        forward(torch.from_numpy(tokens).to(forward.positions.weight.device), room=2, pairs=2, longest=TILE).cpu()
     except Exception as error:  # noqa: BLE001 - Triton raises what its compilers raise
         log.warning("no Triton kernels, torch's own are slower: %s", first_line(error))
         forward.kernels = plain
