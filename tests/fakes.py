@@ -17,15 +17,13 @@ from transformers import (
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import save_checkpoint
 from stsb_batch.scoring.batches import Batch
-from stsb_batch.scoring.engines import EngineChoice
+from stsb_batch.scoring.engines import Engine, EngineChoice
 
 
-class FakeEngine:
+class FakeEngine(Engine):
     """Score = mean token id modulo 5, so that each row's score depends on its own tokens only. Remembers its batches."""
 
     choice = EngineChoice("fake", "cpu", "fp32")
-    depth = 1
-    packs = False
 
     def __init__(self) -> None:
         self.shapes: list[tuple[int, int]] = []

@@ -5,10 +5,11 @@ import ctypes
 import json
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -27,20 +28,28 @@ from stsb_batch.scoring.pipeline import PairScorer, PreparedPairs, ScoredPairs
 
 log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # rows, tokens done since the last call
-Item = TypeVar("Item")
+Item, Done = TypeVar("Item"), TypeVar("Done")
 END = object()
+PREPARERS = {"cuda": 2}  # threads that tokenise: on an H100's machine one alone was slower than the card
 
 
 @contextlib.contextmanager
-def ahead(items: Iterator[Item]) -> Iterator[Iterator[Item]]:
-    """Run an iterator in a thread of its own, one item ahead of whoever takes them."""
-    with ThreadPoolExecutor(1, "stsb-batch reader") as pool:
+def ahead(items: Iterator[Item], work: Callable[[Item], Done], workers: int) -> Iterator[Iterator[Done]]:
+    """Do `work` on each item in so many threads, each an item ahead of whoever takes the results, which come in order.
 
-        def take() -> Iterator[Item]:
-            coming = pool.submit(next, items, END)
+    The items are taken in a thread of their own.
+    """
+    with ThreadPoolExecutor(1, "stsb-batch reader") as reader, ThreadPoolExecutor(workers, "stsb-batch worker") as pool:
+
+        def take() -> Iterator[Done]:
+            coming, under_way = reader.submit(next, items, END), deque()
             while (item := coming.result()) is not END:
-                coming = pool.submit(next, items, END)
-                yield item
+                coming = reader.submit(next, items, END)
+                under_way.append(pool.submit(work, item))
+                if len(under_way) > workers:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
 
         yield take()
 
@@ -88,14 +97,14 @@ class ShardRun:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.sketch, self.seconds, self.first_score = Sketch(), Counter(), None
+        self.sketch, self.seconds, self.first_score, self._lock = Sketch(), Counter(), None, Lock()
 
     def run(self, writer, quarantine: RowQuarantine) -> None:
         """Take all windows through the stages."""
         with (
-            ahead(self._prepared_windows()) as windows,
+            ahead(self._windows(), self._prepare, PREPARERS.get(self.plan.choice.device, 1)) as windows,
             Behind() as behind,
-            contextlib.closing(self.scorer.score_all(self._waited_for(windows), self._advance)) as results,
+            contextlib.closing(self.scorer.score_all(self._waited_for(windows))) as results,
         ):
             while True:
                 with self._timed("score"):
@@ -123,9 +132,10 @@ class ShardRun:
         began = time.perf_counter()
         yield
         took = time.perf_counter() - began
-        self.seconds[stage] += took
-        if within:
-            self.seconds[within] -= took
+        with self._lock:
+            self.seconds[stage] += took
+            if within:
+                self.seconds[within] -= took
 
     def _waited_for(self, windows: Iterator) -> Iterator:
         while True:
@@ -135,17 +145,20 @@ class ShardRun:
                 return
             yield item, item[1]
 
-    def _prepared_windows(self) -> Iterator[tuple[Window, PreparedPairs]]:
-        columns = self.plan.request.columns
+    def _windows(self) -> Iterator[Window]:
         windows = source.read_windows(self.shard, read_names(self.plan.request, self.shard.source.schema))
         while True:
             with self._timed("read"):
                 window = next(windows, None)
             if window is None:
                 return
-            with self._timed("tokenise"):
-                prepared = self.scorer.prepare(window.rows.column(columns.left), window.rows.column(columns.right))
-            yield window, prepared
+            yield window
+
+    def _prepare(self, window: Window) -> tuple[Window, PreparedPairs]:
+        with self._timed("tokenise"):
+            columns = self.plan.request.columns
+            left, right = window.rows.column(columns.left), window.rows.column(columns.right)
+            return window, self.scorer.prepare(left, right, self._advance)
 
     def _finish(
         self, writer, quarantine: RowQuarantine, window: Window, prepared: PreparedPairs, scored: ScoredPairs

@@ -6,6 +6,7 @@ deletes some characters at which `str.split()` would split.
 """
 
 import json
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ def _added_words(parts: dict) -> list[dict]:
 
 
 class ChunkEncoder:
-    """Encode texts by their chunks. The cache lives as long as the encoder and is bounded."""
+    """Encode texts by their chunks, in any thread. The cache lives as long as the encoder and is bounded."""
 
     def __init__(self, backend: Tokenizer) -> None:
         serialised = backend.to_str()
@@ -44,7 +45,7 @@ class ChunkEncoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self._word_piece = _word_piece(json.loads(serialised))
+        self._word_piece, self._lock = _word_piece(json.loads(serialised)), Lock()
         self._forget()
 
     def _forget(self) -> None:
@@ -55,15 +56,21 @@ class ChunkEncoder:
         """Encode texts (texts,), none of them null."""
         split = pc.split_pattern(texts, " ")
         occurring = split.flatten().dictionary_encode()
+        with self._lock:
+            known, places = self._find(occurring.dictionary)
+        bounds = split.offsets.to_numpy()
+        return gather(known, places[occurring.indices.to_numpy()], bounds - bounds[0])
+
+    def _find(self, chunks: pa.LargeStringArray) -> tuple[RaggedIds, np.ndarray]:
+        """Return the cache as it is once it holds these chunks, and their places in it."""
         if self._chunks.nbytes > CACHE_BYTES:
             self._forget()
-        places = pc.index_in(occurring.dictionary, value_set=self._chunks).fill_null(-1).to_numpy()
+        places = pc.index_in(chunks, value_set=self._chunks).fill_null(-1).to_numpy()
         new = np.flatnonzero(places < 0)
         if len(new):
             places = places.copy()
-            places[new] = self._learn(occurring.dictionary.take(pa.array(new)))
-        bounds = split.offsets.to_numpy()
-        return gather(RaggedIds(self._ids, self._offsets), places[occurring.indices.to_numpy()], bounds - bounds[0])
+            places[new] = self._learn(chunks.take(pa.array(new)))
+        return RaggedIds(self._ids, self._offsets), places
 
     def _learn(self, chunks: pa.LargeStringArray) -> np.ndarray:
         """Encode new chunks, printable ASCII by ourselves, all else by the tokeniser; returns their places in the cache."""

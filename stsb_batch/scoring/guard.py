@@ -10,7 +10,7 @@ import numpy as np
 
 from stsb_batch.errors import DeviceLostError, first_line
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
-from stsb_batch.scoring.batches import Batch, PackedBatch, gather_batch, pack_batch, plan_batches, plan_packed
+from stsb_batch.scoring.batches import gather_batch, pack_batch, plan_batches, plan_packed
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.tokens import TokenizedPairs
 
@@ -66,20 +66,9 @@ class GuardedScores:
         self.scores[rows], self.failures[rows] = other.scores, other.failures
 
 
-def score_guarded(
-    engine: Engine,
-    tokens: TokenizedPairs,
-    rows: np.ndarray,
-    budget: TokenBudget,
-    advance: Callable[[np.ndarray], None] | None = None,
-) -> GuardedScores:
-    """Score the given rows of `tokens` in length-ordered batches; `advance(rows)` hears of each finished batch.
-
-    As many batches as the engine asks for are under way at a time, so that a device never waits for the host. A batch that
-    does not fit is cut in half and the budget with it; one that fails otherwise is cut until the rows that fail alone are
-    found. Raises `DeviceLostError` when no later batch could succeed in this process.
-    """
-    run = GuardedRun(engine, tokens, rows, budget, advance)
+def score_guarded(engine: Engine, tokens: TokenizedPairs, rows: np.ndarray, budget: TokenBudget) -> GuardedScores:
+    """Score the given rows of `tokens`, as `GuardedRun` does."""
+    run = GuardedRun(engine, tokens, rows, budget)
     try:
         run.start()
         return run.finish()
@@ -88,7 +77,15 @@ def score_guarded(
 
 
 class GuardedRun:
-    """Batches that wait in `_queue`, and those under way in `_running`; both hold places in `rows`."""
+    """The given rows of `tokens` on their way through the engine, in length-ordered batches.
+
+    As many batches as the engine asks for are under way at a time, so that a device never waits for the host. A batch that
+    does not fit is cut in half and the budget with it; one that fails otherwise is cut until the rows that fail alone are
+    found. Raises `DeviceLostError` when no later batch could succeed in this process.
+
+    For CUDA the batches are laid out and sent to the device at once, so that whoever prepares a run does that work.
+    `advance(rows)` hears of each finished batch.
+    """
 
     def __init__(
         self,
@@ -96,24 +93,47 @@ class GuardedRun:
         tokens: TokenizedPairs,
         rows: np.ndarray,
         budget: TokenBudget,
-        advance: Callable[[np.ndarray], None] | None = None,
+        advance: Callable[[np.ndarray], None] = lambda rows: None,
     ) -> None:
         self._engine, self._tokens, self._rows, self._budget, self._advance = engine, tokens, rows, budget, advance
         self._lengths = tokens.lengths[rows]
         self._result = GuardedScores.empty(len(rows))
-        self._plan = plan_packed if engine.packs else plan_batches
-        self._queue = deque(self._plan(self._lengths, budget.tokens))
         self._running: deque[tuple[np.ndarray, Callable[[], np.ndarray]]] = deque()
+        self._plan(np.arange(len(rows)))
+        if engine.choice.device == "cuda":
+            self._stage_all()
+
+    def _plan(self, places: np.ndarray) -> None:
+        """Queue batches of the given places in `rows`, none of them staged yet."""
+        plan, self._planned = plan_packed if self._engine.packs else plan_batches, self._budget.tokens
+        self._queue: deque[tuple[np.ndarray, _Staged | None]] = deque(
+            (places[batch], None) for batch in plan(self._lengths[places], self._planned)
+        )
+
+    def _stage_all(self) -> None:
+        for number, (places, _) in enumerate(self._queue):
+            try:
+                self._queue[number] = places, self._stage(places)
+            except Exception:  # noqa: BLE001 - it is staged again when its turn comes, and fails where that is dealt with
+                return
 
     def start(self) -> None:
         """Start all batches; those that the engine has no room for wait until earlier ones are finished."""
+        if self._planned > self._budget.tokens:  # another run has found out in the meantime
+            self._plan(self._queued())
         while self._queue:
-            self._step()
+            if len(self._running) < self._engine.depth:
+                self._submit()
+            else:
+                self._collect()
 
     def finish(self, following: "GuardedRun | None" = None) -> GuardedScores:
         """Wait for all batches. With each that is finished one of the `following` run starts, so that a device has work."""
         while self._queue or self._running:
-            self._step()
+            if self._running:
+                self._collect()
+            else:
+                self._submit()
             if following and following._queue and len(self._running) + len(following._running) < self._engine.depth:
                 following._submit()
         return self._result
@@ -124,18 +144,16 @@ class GuardedRun:
             with contextlib.suppress(Exception):
                 self._running.popleft()[1]()
 
-    def _step(self) -> None:
-        if self._queue and len(self._running) < self._engine.depth:
-            self._submit()
-        else:
-            self._collect()
-
     def _submit(self) -> None:
-        places = self._queue.popleft()
+        places, staged = self._queue.popleft()
         try:
-            self._running.append((places, self._engine.submit(self._gather(places))))
+            staged = staged or self._stage(places)
+            self._running.append((places, self._engine.submit(staged.batch)))
         except Exception as error:  # noqa: BLE001 - each backend raises its own kinds, and a row must not cost the run
             self._failed(places, error)
+        else:
+            self._result.tokens += staged.tokens
+            self._result.filling += staged.filling
 
     def _collect(self) -> None:
         places, collect = self._running.popleft()
@@ -144,24 +162,19 @@ class GuardedRun:
         except Exception as error:  # noqa: BLE001 - as above
             self._failed(places, error)
         else:
-            self._done(places)
-
-    def _done(self, places: np.ndarray) -> None:
-        if self._advance:
             self._advance(self._rows[places])
 
-    def _gather(self, places: np.ndarray) -> Batch | PackedBatch:
+    def _stage(self, places: np.ndarray) -> "_Staged":
+        used = int(self._lengths[places].sum())
         if self._engine.packs:
-            used = int(self._lengths[places].sum())
-            size = max(used, self._budget.tokens)
-            self._result.tokens += size
-            self._result.filling += size - used
-            return pack_batch(self._tokens, self._rows[places], size)
-        length = int(self._lengths[places[0]])
-        size = max(len(places), self._budget.filled(length))
-        self._result.tokens += size * length
-        self._result.filling += (size - len(places)) * length
-        return gather_batch(self._tokens, self._rows[np.resize(places, size)])
+            size = max(used, self._planned)
+            batch = pack_batch(self._tokens, self._rows[places], size)
+        else:
+            length = int(self._lengths[places[0]])
+            rows = max(len(places), self._budget.filled(length))
+            size = rows * length
+            batch = gather_batch(self._tokens, self._rows[np.resize(places, rows)])
+        return _Staged(self._engine.stage(batch), size, size - used)
 
     def _failed(self, places: np.ndarray, error: Exception) -> None:
         out_of_memory = _is_out_of_memory(error)
@@ -170,13 +183,24 @@ class GuardedRun:
         if len(places) == 1:
             self._result.failures[places] = OOM if out_of_memory else MODEL_ERROR
             log.error("a pair of %d tokens has no score: %s", self._lengths[places[0]], first_line(error))
-            self._done(places)
+            self._advance(self._rows[places])
             return
         if out_of_memory:
             self._budget.shrink(int(self._lengths[places].sum()))
-            rest = np.concatenate([[], *self._queue]).astype(int)
-            self._queue = deque(rest[batch] for batch in self._plan(self._lengths[rest], self._budget.tokens))
-        self._queue.extendleft(reversed(np.array_split(places, 2)))
+            self._plan(self._queued())
+        self._queue.extendleft((half, None) for half in reversed(np.array_split(places, 2)))
+
+    def _queued(self) -> np.ndarray:
+        return np.concatenate([[], *(places for places, _ in self._queue)]).astype(int)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """A batch as `Engine.stage` returned it, with its tokens and how many of them only fill it up."""
+
+    batch: object
+    tokens: int
+    filling: int
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """Two Arrow text columns in, scores in input order out. Knows no files and no reports."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,6 +16,7 @@ from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
 from stsb_batch.scoring.tokens import PairTokenizer, TokenizedPairs
 
 Key = TypeVar("Key")
+Progress = Callable[[int, int], None]  # rows and tokens of a finished batch
 PARITY_LENGTHS, PARITY_PAIRS = 4, 4  # so many pairs each of so many lengths in a window are scored a second time in fp32
 # on the 0-5 scale; beyond it an engine is wrong, not rounded
 PARITY_TOLERANCE = {"fp32": 0.005, "bf16": 0.1, "fp16": 0.1, "int8": 0.3}
@@ -38,11 +40,12 @@ class ScoredPairs:
 
 @dataclass(frozen=True)
 class PreparedPairs:
-    """A window's rows classified, and its distinct pairs tokenised; of each distinct pair (pairs,) the number of rows."""
+    """A window's rows classified, its distinct pairs tokenised, and their run through the engine, not yet started."""
 
     pairs: DistinctPairs
     tokens: TokenizedPairs
-    copies: np.ndarray
+    run: GuardedRun
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -55,52 +58,52 @@ class PairScorer:
     budget: TokenBudget
     parity: bool = True
 
-    def score(self, left: pa.Array, right: pa.Array, progress: Callable[[int, int], None] | None = None) -> ScoredPairs:
-        """Score each row of two text columns (rows,). `progress(rows, tokens)` hears of each finished batch."""
-        prepared = self.prepare(left, right)
-        ((_, scored),) = self.score_all([(None, prepared)], progress)
+    def score(self, left: pa.Array, right: pa.Array, progress: Progress = lambda *_: None) -> ScoredPairs:
+        """Score each row of two text columns (rows,)."""
+        prepared = self.prepare(left, right, progress)
+        ((_, scored),) = self.score_all([(None, prepared)])
         self.parity_gaps(prepared, scored)
         return scored
 
-    def prepare(self, left: pa.Array, right: pa.Array) -> PreparedPairs:
-        """Classify and tokenise two text columns (rows,); needs no engine, so that it can run ahead of one."""
+    def prepare(self, left: pa.Array, right: pa.Array, progress: Progress = lambda *_: None) -> PreparedPairs:
+        """Classify and tokenise two text columns (rows,), ahead of their turn and in any thread."""
         pairs = distinct_pairs(left, right, max_length=self.tokenizer.max_length)
         tokens = self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index)
-        return PreparedPairs(pairs, tokens, np.bincount(pairs.inverse, minlength=len(tokens.lengths)))
+        lengths, copies = tokens.lengths, np.bincount(pairs.inverse, minlength=len(tokens.lengths))
 
-    def score_all(
-        self, windows: Iterable[tuple[Key, PreparedPairs]], progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[tuple[Key, ScoredPairs]]:
+        def advance(rows: np.ndarray) -> None:
+            progress(int(copies[rows].sum()), int(lengths[rows].sum()))
+
+        run = GuardedRun(self.engine, tokens, np.arange(len(lengths)), self.budget, advance)
+        return PreparedPairs(pairs, tokens, run, progress)
+
+    def score_all(self, windows: Iterable[tuple[Key, PreparedPairs]]) -> Iterator[tuple[Key, ScoredPairs]]:
         """Run the engine over windows of prepared pairs, each with whatever it is known by; yields their scores in order.
 
         The first batches of a window start while the last ones of the window before are under way: between windows, too,
         a device has work.
         """
-        before, run = None, None
+        runs: deque[tuple[Key, PreparedPairs]] = deque()
         try:
             for key, prepared in windows:
-                run = self._run(prepared, progress)
-                if before:
-                    yield before[0], self._scored(before[1], before[2].finish(run), progress)
-                run.start()
-                before = key, prepared, run
-            if before:
-                yield before[0], self._scored(before[1], before[2].finish(), progress)
+                runs.append((key, prepared))
+                if len(runs) > 1:
+                    yield self._finish(runs)
+                prepared.run.start()
+            if runs:
+                yield self._finish(runs)
         finally:
-            for left in (before and before[2], run):
-                if left:
-                    left.leave()
+            for _, prepared in runs:
+                prepared.run.leave()
 
-    def _run(self, prepared: PreparedPairs, progress: Callable[[int, int], None] | None) -> GuardedRun:
-        copies, lengths = prepared.copies, prepared.tokens.lengths
+    def _finish(self, runs: deque[tuple[Key, PreparedPairs]]) -> tuple[Key, ScoredPairs]:
+        """Finish the first of these runs, while the last of them starts."""
+        key, prepared = runs[0]
+        result = prepared.run.finish(runs[-1][1].run)
+        runs.popleft()
+        return key, self._scored(prepared, result)
 
-        def advance(rows: np.ndarray) -> None:
-            if progress:
-                progress(int(copies[rows].sum()), int(lengths[rows].sum()))
-
-        return GuardedRun(self.engine, prepared.tokens, np.arange(len(lengths)), self.budget, advance)
-
-    def _scored(self, prepared: PreparedPairs, result: GuardedScores, progress) -> ScoredPairs:
+    def _scored(self, prepared: PreparedPairs, result: GuardedScores) -> ScoredPairs:
         """Put the scores of distinct pairs back into the order of the rows."""
         pairs, tokens = prepared.pairs, prepared.tokens
         self._mend(tokens, result)
@@ -112,8 +115,7 @@ class PairScorer:
         scores[pairs.rows] = result.scores[pairs.inverse]
         lengths = np.zeros(len(statuses), np.int32)
         lengths[pairs.rows] = tokens.lengths[pairs.inverse]
-        if progress:
-            progress(len(statuses) - len(pairs.rows), 0)
+        prepared.progress(len(statuses) - len(pairs.rows), 0)
         return ScoredPairs(scores, statuses, lengths, len(tokens.lengths), result.tokens, result.filling)
 
     def _mend(self, tokens: TokenizedPairs, result: GuardedScores) -> None:

@@ -112,7 +112,7 @@ def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch:
     columns = (pa.array(make_pairs(90)[name], pa.large_string()) for name in ("sentence1", "sentence2"))
     tokens = tokenizer(64).encode(*columns)
     batches = [gather_batch(tokens, rows) for rows in plan_batches(tokens.lengths, 256)][:3]
-    expected = [engine.submit(batch)() for batch in batches]
+    expected = [engine.submit(engine.stage(batch))() for batch in batches]
     waited, real_to, real_empty = [], torch.Tensor.to, torch.empty
 
     class Event:
@@ -120,6 +120,9 @@ def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch:
 
         def record(self) -> None:
             self.recorded = True
+
+        def wait(self) -> None:
+            assert self.recorded
 
         def synchronize(self) -> None:
             if self.recorded:
@@ -129,16 +132,15 @@ def test_cuda_path_waits_only_when_scores_are_asked_for(bert: Path, monkeypatch:
         return real_empty(*size, **options)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "Stream", SimpleNamespace)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: real_to(self, "cpu"))
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, **_: self)
     monkeypatch.setattr(torch, "empty", unpinned)
     engine = TorchEngine(model, EngineChoice("torch", "cuda", "fp32"))
     assert engine.depth >= 3
-    collects = [engine.submit(batch) for batch in batches]
+    collects = [engine.submit(engine.stage(batch)) for batch in batches]
     assert not waited
     assert all(np.array_equal(collect(), scores) for collect, scores in zip(collects, expected, strict=True))
     assert len(waited) == 3
@@ -202,7 +204,7 @@ def test_cuda_takes_kernels_and_graphs(small: Path, tmp_path: Path):
     assert engine._forward._forward.kernels.__name__.endswith("kernels")
     tokens = tokens_of(64, 60, 1_000)
     batch = pack_batch(tokens, plan_packed(tokens.lengths, 4096)[0], 4096)
-    once, *again = [engine.submit(batch)() for _ in range(4)]
+    once, *again = [engine.submit(engine.stage(batch))() for _ in range(4)]
     assert engine._forward._captured
     assert all(np.array_equal(once[: len(tokens.lengths)], scores[: len(tokens.lengths)]) for scores in again)
 

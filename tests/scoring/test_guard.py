@@ -97,8 +97,8 @@ def test_device_has_work_between_windows(tokens: int):
     """A window's first batches start before the last ones of the window before are asked for; each keeps its scores."""
     windows, engine = [columns(300), columns(40), columns(200), columns(0)], SmallDevice(tokens, depth=3)
     scorer, seen, under_way = PairScorer(OURS, engine, FakeEngine, TokenBudget(256)), [], []
-    prepared = ((number, scorer.prepare(*pairs)) for number, pairs in enumerate(windows))
-    for number, scored in scorer.score_all(prepared, lambda rows, _: seen.append(rows)):
+    prepared = (scorer.prepare(*pairs, lambda rows, _: seen.append(rows)) for pairs in windows)
+    for number, scored in scorer.score_all(enumerate(prepared)):
         under_way.append(engine.under_way)
         assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(256), windows[number]).scores)
     assert under_way == [3, 3, 0, 0]
@@ -109,15 +109,14 @@ def test_windows_left_in_the_middle_leave_nothing_under_way():
     """Who stops taking scores, or whose windows end in an error, finds the engine free."""
     engine = SmallDevice(256, depth=3)
     scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(256))
-    prepared = scorer.prepare(*columns(100))
-    results = scorer.score_all((number, prepared) for number in range(3))
+    results = scorer.score_all((number, scorer.prepare(*columns(100))) for number in range(3))
     next(results)
     assert engine.under_way == 3
     results.close()
     assert engine.under_way == 0
 
     def broken():
-        yield 0, prepared
+        yield 0, scorer.prepare(*columns(100))
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):

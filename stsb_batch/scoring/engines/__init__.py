@@ -22,17 +22,21 @@ sys.modules.setdefault("openvino_telemetry", None)
 
 
 class Engine(Protocol):
-    """A loaded model that takes up to `depth` batches at a time: packed ones where it `packs`, else rectangles.
-
-    `submit` starts a batch; what it returns waits for the raw regression output, (pairs,) float32, on the scale the model
-    was trained on.
-    """
+    """A loaded model that takes up to `depth` batches at a time: packed ones where it `packs`, else rectangles."""
 
     choice: "EngineChoice"
-    depth: int
-    packs: bool
+    depth: int = 1
+    packs: bool = False
 
-    def submit(self, batch: Batch | PackedBatch) -> Callable[[], np.ndarray]: ...
+    def stage(self, batch: Batch | PackedBatch) -> object:
+        """Bring a batch to where `submit` wants it, ahead of its turn and in any thread."""
+        return batch
+
+    def submit(self, batch) -> Callable[[], np.ndarray]:
+        """Start a batch as `stage` returned it. What is returned waits for the raw regression output, (pairs,) float32, on
+        the scale the model was trained on.
+        """
+        ...
 
 
 @dataclass(frozen=True)

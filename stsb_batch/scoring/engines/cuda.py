@@ -1,13 +1,23 @@
 """What both torch engines need of CUDA: copies that overlap with computing, and scores on their way back."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import cycle
+from threading import Lock
 
 import numpy as np
 import torch
 
 DEPTH = 12  # batches under way: enough that the device has work while other threads keep this one waiting
 TILE = 32  # tokens that one program of the attention kernel takes, and that it attends to at a time
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """Arrays on their way to the device; `ready` has happened when they are there."""
+
+    tensors: list[torch.Tensor]
+    ready: torch.cuda.Event
 
 
 class Transfer:
@@ -17,28 +27,23 @@ class Transfer:
     """
 
     def __init__(self) -> None:
-        self._stream = torch.cuda.Stream()
-        self._pinned = cycle([_Pinned() for _ in range(2 * DEPTH + 2)])  # a batch is one array or two
+        self._stream, self._lock = torch.cuda.Stream(), Lock()
+        self._pinned = cycle([_Pinned() for _ in range(2 * DEPTH)])
 
-    def bring(self, array: np.ndarray) -> torch.Tensor:
-        """Return the array on the device, ready for what is computed next."""
-        compute, pinned = torch.cuda.current_stream(), next(self._pinned)
-        held = pinned.hold(torch.from_numpy(array))
-        with torch.cuda.stream(self._stream):
-            tensor = held.to("cuda", non_blocking=True)
-            pinned.free.record()
-        compute.wait_stream(self._stream)
-        tensor.record_stream(compute)
-        return tensor
+    def bring(self, *arrays: np.ndarray) -> OnDevice:
+        """Start the way of arrays to the device, in any thread."""
+        with self._lock, torch.cuda.stream(self._stream):
+            tensors, ready = [next(self._pinned).send(array) for array in arrays], torch.cuda.Event()
+            ready.record()
+        return OnDevice(tensors, ready)
 
-    def fetch(self, scores: torch.Tensor) -> Callable[[], np.ndarray]:
-        """Start the way back of `scores` (pairs,); what is returned waits for them."""
-        host = torch.empty(scores.shape, pin_memory=True)
+    def fetch(self, scores: torch.Tensor, inputs: OnDevice) -> Callable[[], np.ndarray]:
+        """Start the way back of `scores` (pairs,); what is returned waits for them, and holds their inputs until then."""
+        host, done = torch.empty(scores.shape, pin_memory=True), torch.cuda.Event()
         host.copy_(scores, non_blocking=True)
-        done = torch.cuda.Event()
         done.record()
 
-        def collect() -> np.ndarray:
+        def collect(inputs: OnDevice = inputs) -> np.ndarray:
             done.synchronize()
             return host.numpy()
 
@@ -46,14 +51,18 @@ class Transfer:
 
 
 class _Pinned:
-    """A piece of pinned memory that grows as needed; `free` has happened when its last copy has left it."""
+    """A piece of pinned memory that grows as needed; `_free` has happened when its last copy has left it."""
 
     def __init__(self) -> None:
-        self._memory, self.free = torch.empty(0, dtype=torch.uint8, pin_memory=True), torch.cuda.Event()
+        self._memory, self._free = torch.empty(0, dtype=torch.uint8, pin_memory=True), torch.cuda.Event()
 
-    def hold(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a copy of `tensor` in this memory."""
-        self.free.synchronize()
-        if self._memory.numel() < tensor.nbytes:
-            self._memory = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
-        return self._memory[: tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+    def send(self, array: np.ndarray) -> torch.Tensor:
+        """Start the copy of an array to the device, by way of this memory."""
+        self._free.synchronize()
+        if self._memory.numel() < array.nbytes:
+            self._memory = torch.empty(array.nbytes, dtype=torch.uint8, pin_memory=True)
+        tensor = torch.from_numpy(array)
+        held = self._memory[: array.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        sent = held.to("cuda", non_blocking=True)
+        self._free.record()
+        return sent

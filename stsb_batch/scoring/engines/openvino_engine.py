@@ -19,7 +19,7 @@ from openvino import opset13 as ops
 from stsb_batch.durable import fsync_path
 from stsb_batch.models.checkpoint import Checkpoint, load_model, takes_segments
 from stsb_batch.scoring.batches import Batch
-from stsb_batch.scoring.engines import EngineChoice
+from stsb_batch.scoring.engines import Engine, EngineChoice
 
 CONVERSION = 3  # counts changes of what is converted
 KERNELS = 64  # prepared for shapes met before; the default of 5,000 lets memory grow with the run
@@ -32,14 +32,12 @@ PRECISIONS = {
 }
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """A compiled OpenVINO model with free batch and length dimensions.
 
     OpenVINO divides the cores among requests as suits the machine. One more than that is kept under way: on two cores this
     was 2 % faster than a single request on both of them, and without it 25 % slower, always with the same bits.
     """
-
-    packs = False
 
     def __init__(self, checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) -> None:
         self.choice = choice

@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from stsb_batch.errors import first_line
 from stsb_batch.scoring.batches import PackedBatch
-from stsb_batch.scoring.engines import EngineChoice, plain
-from stsb_batch.scoring.engines.cuda import DEPTH, TILE, Transfer
+from stsb_batch.scoring.engines import Engine, EngineChoice, plain
+from stsb_batch.scoring.engines.cuda import DEPTH, TILE, OnDevice, Transfer
 from stsb_batch.scoring.engines.forward import DTYPES, PackedForward
 from stsb_batch.scoring.engines.graphs import GraphedForward
 
 log = logging.getLogger(__name__)
 
 
-class PackedEngine:
+class PackedEngine(Engine):
     """Run a packed forward pass; the head stays in fp32, so that scores are not rounded to half precision.
 
     All batches have the same size, and with it the same kernels: a pair's score has the same bits in each.
@@ -33,18 +34,26 @@ class PackedEngine:
             use_fast_kernels(forward)
         self._forward = GraphedForward(forward) if on_cuda else forward
 
+    def stage(self, batch: PackedBatch) -> "_Staged":
+        """Send a batch to the device, and choose its shape: few different ones, for each is captured by itself."""
+        pairs, longest = 1 << (batch.pairs - 1).bit_length(), -(-batch.longest // TILE) * TILE
+        shape = {"room": batch.room, "pairs": min(batch.room, pairs), "longest": longest}
+        return _Staged(self._transfer.bring(batch.numbers) if self._transfer else torch.from_numpy(batch.numbers), shape)
+
     @torch.inference_mode()
-    def submit(self, batch: PackedBatch) -> Callable[[], np.ndarray]:
+    def submit(self, batch: "_Staged") -> Callable[[], np.ndarray]:
         """Start one batch. On CUDA nothing here waits for the device; elsewhere the scores are there."""
-        shape = {  # few different ones, for each is captured by itself
-            "room": batch.room,
-            "pairs": min(batch.room, 1 << (batch.pairs - 1).bit_length()),
-            "longest": -(-batch.longest // TILE) * TILE,
-        }
         if self._transfer is None:
-            scores = self._forward(torch.from_numpy(batch.numbers), **shape).numpy()
+            scores = self._forward(batch.numbers, **batch.shape).numpy()
             return lambda: scores
-        return self._transfer.fetch(self._forward(self._transfer.bring(batch.numbers), **shape))
+        batch.numbers.ready.wait()
+        return self._transfer.fetch(self._forward(*batch.numbers.tensors, **batch.shape), batch.numbers)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    numbers: OnDevice | torch.Tensor
+    shape: dict[str, int]
 
 
 @torch.inference_mode()
