@@ -20,27 +20,34 @@ def say(line: str) -> None:
 
 @contextmanager
 def row_progress() -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """Give (begin(total rows), advance(rows, tokens)) for a scoring job; shows rows/s, tokens/s and the time left."""
-    state = {"total": 0, "rows": 0, "tokens": 0, "began": time.monotonic(), "said": time.monotonic()}
+    """Give (begin(total rows), advance(rows, tokens)) for a scoring job; shows rows/s, tokens/s and the time left.
+
+    The speed is that since the first batch was done: before it the model is opened, which says nothing of what is to come.
+    """
+    state = {"total": 0, "rows": 0, "timed rows": 0, "timed tokens": 0, "began": None, "said": 0.0}
     with _bar(TextColumn("{task.fields[speed]}")) as bar:
         task = bar.add_task("scoring", total=None, speed="opening the model", visible=False)
 
         def begin(total: int) -> None:
-            state.update(total=total, began=time.monotonic(), said=time.monotonic())
+            state.update(total=total)
             bar.update(task, total=total, visible=total > 0)
 
         def advance(rows: int, tokens: int) -> None:
+            now = time.monotonic()
             state["rows"] += rows
-            state["tokens"] += tokens
-            seconds = max(time.monotonic() - state["began"], 1e-9)
-            speed = f"{state['rows'] / seconds:,.0f} rows/s, {state['tokens'] / seconds:,.0f} tokens/s"
+            if state["began"] is None:
+                state.update({"began": now, "said": now})
+            else:
+                state.update({"timed rows": state["timed rows"] + rows, "timed tokens": state["timed tokens"] + tokens})
+            seconds = max(now - state["began"], 1e-9)
+            rows_a_second = state["timed rows"] / seconds
+            speed = f"{rows_a_second:,.0f} rows/s, {state['timed tokens'] / seconds:,.0f} tokens/s"
             bar.update(task, advance=rows, speed=speed)
-            if not err.is_terminal and time.monotonic() - state["said"] >= LINE_SECONDS:
-                state["said"] = time.monotonic()
-                left = (state["total"] - state["rows"]) * seconds / max(state["rows"], 1)
-                known = state["rows"] * 1_000 > state["total"]  # from the first few rows nothing can be told
-                told = f", {left:,.0f} s left" if known else ""
-                err.print(f"scored {state['rows']:,} of {state['total']:,} rows, {speed}{told}", soft_wrap=True)
+            if not err.is_terminal and now - state["said"] >= LINE_SECONDS:
+                state["said"] = now
+                left = (state["total"] - state["rows"]) / max(rows_a_second, 1e-9)
+                said = f"scored {state['rows']:,} of {state['total']:,} rows, {speed}, {left:,.0f} s left"
+                err.print(said, soft_wrap=True)
 
         yield begin, advance
 

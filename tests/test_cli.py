@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from rich.console import Console
 
-from stsb_batch import __version__
+from stsb_batch import __version__, terminal
 from stsb_batch.models.registry import promote
 from stsb_batch.terminal import out, say
 from tests.conftest import make_pairs
@@ -296,6 +298,18 @@ def test_doctor_passes_and_fails_with_78():
     ill = run("doctor", "--json", STSB_BATCH_ENGINE="onnx")
     assert ill.returncode == 78
     assert {row["state"] for row in json.loads(ill.stdout) if row["part"] == "device"} == {"FAIL"}
+
+
+def test_progress_tells_the_speed_since_the_first_batch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    """The time in which the model is opened counts for nothing, or the first lines would promise hours."""
+    clock = iter([100.0, 104.0, 110.0])
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(terminal, "err", Console(stderr=True, highlight=False))
+    with terminal.row_progress() as (begin, advance):
+        begin(1_000)
+        for _ in range(3):
+            advance(200, 5_000)
+    assert capsys.readouterr().err == "scored 600 of 1,000 rows, 40 rows/s, 1,000 tokens/s, 10 s left\n"
 
 
 def test_lines_stay_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]):

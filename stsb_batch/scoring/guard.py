@@ -119,8 +119,6 @@ class GuardedRun:
 
     def start(self) -> None:
         """Start all batches; those that the engine has no room for wait until earlier ones are finished."""
-        if self._planned > self._budget.tokens:  # another run has found out in the meantime
-            self._plan(self._queued())
         while self._queue:
             if len(self._running) < self._engine.depth:
                 self._submit()
@@ -145,6 +143,8 @@ class GuardedRun:
                 self._running.popleft()[1]()
 
     def _submit(self) -> None:
+        if self._planned > self._budget.tokens:  # another run has found out in the meantime
+            self._plan(self._queued())
         places, staged = self._queue.popleft()
         try:
             staged = staged or self._stage(places)

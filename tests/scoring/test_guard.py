@@ -6,6 +6,7 @@ import pytest
 
 from stsb_batch.errors import DeviceLostError, first_line
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
+from stsb_batch.scoring.engines import EngineChoice
 from stsb_batch.scoring.guard import FLOOR, TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
 from tests.conftest import make_pairs
@@ -122,6 +123,58 @@ def test_windows_left_in_the_middle_leave_nothing_under_way():
     with pytest.raises(OSError, match="gone"):
         next(scorer.score_all(broken()))
     assert engine.under_way == 0
+
+
+class Ahead(SmallPacking):
+    """An engine on a device: what it scores must have been staged, and of that it keeps the size."""
+
+    choice = EngineChoice("fake", "cuda", "fp16")
+
+    def __init__(self, tokens: int, room: int = 1_000) -> None:
+        super().__init__(tokens)
+        self.staged, self._room = [], room
+
+    def stage(self, batch):
+        if len(self.staged) >= self._room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        self.staged.append((len(batch.numbers) - 2 * batch.room) // 3)
+        return [batch]
+
+    def submit(self, batch):
+        return super().submit(*batch)
+
+
+def test_batches_are_staged_by_whoever_prepares():
+    """On a device all batches of a window are there before the first is started; each is staged once."""
+    engine, pairs = Ahead(4_096), columns(500)
+    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(512))
+    prepared = scorer.prepare(*pairs)
+    assert len(engine.staged) > 3
+    assert not engine.shapes
+    ((_, scored),) = scorer.score_all([(0, prepared)])
+    assert len(engine.staged) == len(engine.shapes)
+    assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)
+
+
+def test_what_was_staged_before_memory_ran_out_is_staged_anew():
+    """A window that was prepared while batches were too large is cut again before it starts."""
+    engine, windows = Ahead(600), [columns(300), columns(200)]
+    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(2_048))
+    prepared = [scorer.prepare(*pairs) for pairs in windows]
+    for number, scored in scorer.score_all(enumerate(prepared)):
+        assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), windows[number]).scores)
+    assert sum(size > 600 for _, size in engine.shapes) <= 2
+
+
+def test_what_cannot_be_staged_ahead_is_staged_in_its_turn():
+    """A device that is full while a window is prepared costs no row."""
+    engine, pairs = Ahead(4_096, room=2), columns(500)
+    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(512))
+    prepared = scorer.prepare(*pairs)
+    assert len(engine.staged) == 2
+    engine._room = 1_000
+    ((_, scored),) = scorer.score_all([(0, prepared)])
+    assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)
 
 
 def test_packed_batches_have_one_size_and_shrink_when_memory_runs_out():

@@ -1,6 +1,7 @@
 """Tokens equal the reference tokeniser's (law 8), on the chunk cache and on the reference path."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -185,6 +186,20 @@ def test_index_chooses_texts():
     spelled = OURS.encode(column(["blue pump", "blue pump", "red"]), column(["a", "b c", "b c"]))
     assert np.array_equal(chosen.ids, spelled.ids)
     assert np.array_equal(chosen.offsets, spelled.offsets)
+
+
+def test_threads_share_one_cache(monkeypatch: pytest.MonkeyPatch):
+    """Texts that are encoded in several threads at once, while the cache overflows and starts anew, have the same ids."""
+    monkeypatch.setattr("stsb_batch.scoring.chunks.CACHE_BYTES", 2_000)
+    shared, rng = tokenizer(128), np.random.default_rng(0)
+    texts = [" ".join(f"{rng.choice(WORDS)} {rng.integers(900)}" for _ in range(4)) for _ in range(4_000)]
+    parts = [[pa.array(texts[first + side :: 80], pa.large_string()) for side in (0, 40)] for first in range(40)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda part: shared.encode(*part), parts))
+    for part, found in zip(parts, together, strict=True):
+        expected = tokenizer(128, fast=False).encode(*part)
+        assert np.array_equal(found.ids, expected.ids)
+        assert np.array_equal(found.offsets, expected.offsets)
 
 
 def test_special_token_text_stays_text():
