@@ -13,6 +13,7 @@ from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.page import Page, drift_alert, refresh_page, score_page, shard_rows
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
+from stsb_batch.report.people import counted
 
 
 def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
@@ -21,7 +22,7 @@ def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:
     The keys stay the same from night to night, so that an artifact's page has the nights as its history.
     """
     show("score-report", score_page(outcome, job), f"{job.request.location} by {job.checkpoint.name}")
-    shards = f"{len(job.shards):,} shards of {job.request.location}"
+    shards = f"{counted(len(job.shards), 'shard')} of {job.request.location}"
     create_table_artifact(key="score-shards", table=shard_rows(outcome, job), description=shards)
     moved = drift_alert(outcome)
     if moved and outcome.shards_scored:

@@ -119,7 +119,7 @@ def bench(
     input_: Annotated[
         Path | None, typer.Option("--input", help="Parquet with sentence1, sentence2 (default: made up)")
     ] = None,
-    rows: Annotated[int, typer.Option(min=64, help="pairs to score in each round")] = 2_000,
+    rows: Annotated[int | None, typer.Option(min=64, help="pairs in each round (default: 2,000; on CUDA 100,000)")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="rounds; figures are medians")] = 3,
     model: Model = "champion",
     engine: Engine = None,

@@ -16,7 +16,7 @@ from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.verify import Verification
 from stsb_batch.pairs.sink import choose_target
 from stsb_batch.pairs.source import BadFile, Shard
-from stsb_batch.report.people import report_view
+from stsb_batch.report.people import counted, report_view
 from stsb_batch.report.table import SCHEMA, metrics_of
 from stsb_batch.terminal import out
 
@@ -61,9 +61,12 @@ def show_plan(plan: ScorePlan, pending: list[Shard], *, as_json: bool) -> None:
         row = (escape(shard["input"]), f"{shard['rows']:,}", str(shard["row_groups"]), nearby(Path(shard["output"])))
         table.add_row(*row)
     out.print(table)
-    done = f", {len(shards) - len(pending)} of them done before" if len(pending) < len(shards) else ""
+    done = ""
+    if len(pending) < len(shards):
+        done = f", {len(shards) - len(pending)} of them done before" if pending else ", all done before"
     out.print(
-        f"{plan.rows:,} rows in {len(shards)} shards{done} · {escape(plan.checkpoint.name)} ({plan.checkpoint.digest[:12]})"
+        f"{plan.rows:,} rows in {counted(len(shards), 'shard')}{done} · {escape(plan.checkpoint.name)} "
+        f"({plan.checkpoint.digest[:12]})"
     )
     out.print(f"{plan.choice}, at most {plan.max_length} tokens a pair")
     _show_bad_files(plan.bad_files)
@@ -92,9 +95,8 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
     if not outcome.shards_scored:
         out.print("Nothing to do: all of it had been scored before by the same model and options.")
     elif outcome.shards_scored < outcome.shards:
-        out.print(
-            f"{outcome.shards - outcome.shards_scored} of {outcome.shards} shards had been scored before and were kept."
-        )
+        kept = outcome.shards - outcome.shards_scored
+        out.print(f"{kept} of {outcome.shards} shards had been scored before and were kept.")
     _show_bad_files(outcome.bad_files)
     out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(outcome.target.report)}")
 

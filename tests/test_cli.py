@@ -93,12 +93,12 @@ def test_dry_run_writes_nothing(champion: Path, pairs_file: Path):
     """--dry-run shows shards, rows, model and engine, and leaves no file."""
     before = sorted(pairs_file.parent.iterdir())
     shown = run("score", pairs_file, "--dry-run").stdout
-    assert "500 rows in 1 shards" in shown
+    assert "500 rows in 1 shard ·" in shown
     assert "sts@1" in shown
     assert "torch fp32 on cpu" in shown
     assert sorted(pairs_file.parent.iterdir()) == before
     run("score", pairs_file)
-    assert "500 rows in 1 shards, 1 of them done before" in run("score", pairs_file, "--dry-run").stdout
+    assert "500 rows in 1 shard, all done before" in run("score", pairs_file, "--dry-run").stdout
     assert run("score", pairs_file, "--max-length", "16", "--dry-run").returncode == 73
 
 

@@ -32,6 +32,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def counted(number: int, thing: str) -> str:
+    """Write how many of a thing there are."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def drift_name(found: DriftFigure) -> str:
     """Name a comparison with the last night for people."""
     return RATE_NAMES[found.part] if found.metric == "drift_rate" else DRIFT_NAMES[found.metric]
