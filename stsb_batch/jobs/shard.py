@@ -1,4 +1,4 @@
-"""One shard from input to committed output: read and tokenise, score, check and write, each in its own thread."""
+"""One shard from input to committed output: read, tokenise, score, check and write, each in threads of its own."""
 
 import contextlib
 import ctypes
