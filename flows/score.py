@@ -11,11 +11,12 @@ from flows.parameters import DoneByMoment, Label, Left, Location, MaxBadFiles, M
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
 from stsb_batch.jobs.finish import FILES_LEFT_OUT, MANY_BAD_ROWS
+from stsb_batch.jobs.line import Line
 from stsb_batch.jobs.pace import Pace
-from stsb_batch.jobs.shard import Progress
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import BadFile, Shard
+from stsb_batch.scoring.pipeline import Progress
 from stsb_batch.settings import load_settings
 
 
@@ -45,9 +46,9 @@ def plan_job(request: plan.ScoreRequest) -> plan.ScorePlan:
 
 
 @task(task_run_name="score {shard.output} ({shard.rows} rows)", **RETRIED)
-def score_shard(job: plan.ScorePlan, shard: Shard, progress: Progress) -> dict | BadFile:
+def score_shard(line: Line, shard: Shard, progress: Progress) -> dict | BadFile:
     """Score one shard and commit its file; a file that turns out bad is left out."""
-    return score.score_or_reject(job, shard, progress)
+    return score.score_or_reject(line, shard, progress)
 
 
 @task(task_run_name="commit and report", **RETRIED)
@@ -91,9 +92,9 @@ def score_flow(
     insist_on_limit()
     limits = {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
     job = plan_job(plan.ScoreRequest(location, output, Columns(left, right, label), model, **limits))
-    with score.open_job(job) as pending:
+    with score.open_job(job) as pending, score.open_line(job, pending) as line:
         progress = watch(Pace(sum(shard.rows for shard in pending), done_by))
-        scored = {shard.output: score_shard(job, shard, progress) for shard in pending}
+        scored = {shard.output: score_shard(line, shard, progress) for shard in pending}
         outcome = finish_job(job, scored)
     publish_scores(outcome, job)
     if plan.near_row_budget(job.request, outcome.rows, outcome.bad_rows):

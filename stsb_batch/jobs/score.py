@@ -5,15 +5,15 @@ import logging
 from collections.abc import Callable, Iterator
 
 from stsb_batch.errors import BadFileError
-from stsb_batch.jobs import shard as shard_module
 from stsb_batch.jobs.finish import ScoreOutcome, finish_job, withdraw_file
 from stsb_batch.jobs.history import open_history
+from stsb_batch.jobs.line import Line
 from stsb_batch.jobs.plan import ScorePlan, ScoreRequest, plan_score
 from stsb_batch.jobs.scorer import open_scorer
-from stsb_batch.jobs.shard import Progress
+from stsb_batch.jobs.shard import score_shard
 from stsb_batch.pairs import sink
 from stsb_batch.pairs.source import BadFile, Shard
-from stsb_batch.scoring.pipeline import PairScorer
+from stsb_batch.scoring.pipeline import Progress
 
 log = logging.getLogger(__name__)
 
@@ -30,29 +30,29 @@ def open_job(plan: ScorePlan) -> Iterator[list[Shard]]:
         yield pending
 
 
-def plan_scorer(plan: ScorePlan) -> PairScorer:
-    """Open the scorer that a plan asks for."""
+def open_line(plan: ScorePlan, shards: list[Shard]) -> Line:
+    """Return the line that shards of a job go through, with the scorer that the plan asks for."""
     settings = plan.request.settings
-    return open_scorer(
-        plan.checkpoint,
-        plan.choice,
-        max_length=plan.max_length,
-        max_tokens=settings.max_tokens,
-        fixed_shapes=settings.fixed_shapes,
-        cache=settings.home / "cache",
-        parity=plan.request.parity,
+    return Line(
+        plan,
+        shards,
+        lambda: open_scorer(
+            plan.checkpoint,
+            plan.choice,
+            max_length=plan.max_length,
+            max_tokens=settings.max_tokens,
+            fixed_shapes=settings.fixed_shapes,
+            cache=settings.home / "cache",
+            parity=plan.request.parity,
+        ),
     )
 
 
-def score_shard(plan: ScorePlan, shard: Shard, progress: Progress | None = None) -> dict:
-    """Score one shard and commit its file; see `jobs.shard`."""
-    return shard_module.score_shard(plan, shard, lambda: plan_scorer(plan), progress)
-
-
-def score_or_reject(plan: ScorePlan, shard: Shard, progress: Progress | None = None) -> dict | BadFile:
+def score_or_reject(line: Line, shard: Shard, progress: Progress | None = None) -> dict | BadFile:
     """Score one shard; a file that turns out bad is returned as such, unless bad files end the run."""
+    plan = line.plan
     try:
-        return score_shard(plan, shard, progress)
+        return score_shard(line, shard, progress)
     except BadFileError as error:
         if plan.target.single or plan.request.on_bad_file == "fail":
             withdraw_file(plan, shard.source.relative)
@@ -70,8 +70,8 @@ def score_dataset(
     committed is not touched.
     """
     plan = plan_score(request)
-    with open_job(plan) as pending:
+    with open_job(plan) as pending, open_line(plan, pending) as line:
         if on_plan:
             on_plan(plan, sum(shard.rows for shard in pending))
-        scored = {shard.output: score_or_reject(plan, shard, progress) for shard in pending}
+        scored = {shard.output: score_or_reject(line, shard, progress) for shard in pending}
         return finish_job(plan, scored)

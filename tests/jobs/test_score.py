@@ -19,7 +19,7 @@ import pytest
 from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, StorageError, UsageError
 from stsb_batch.jobs import score as score_module
 from stsb_batch.jobs.plan import ScoreRequest, plan_score
-from stsb_batch.jobs.score import open_job, score_dataset, score_shard
+from stsb_batch.jobs.score import open_job, open_line, score_dataset, score_shard
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure
 from stsb_batch.settings import load_settings
@@ -198,9 +198,9 @@ def test_output_of_another_plan_is_refused_and_overwritten_on_request(warehouse,
 def test_input_changed_while_it_is_scored_is_not_committed(pairs_file: Path, bert: Path, tmp_path: Path):
     """A file rewritten between plan and commit is INPUT_CHANGED, and no output of it appears."""
     plan = plan_score(request(pairs_file, bert, tmp_path / "out"))
-    with pytest.raises(BadDataError, match="INPUT_CHANGED"), open_job(plan) as pending:
+    with pytest.raises(BadDataError, match="INPUT_CHANGED"), open_job(plan) as pending, open_line(plan, pending) as line:
         make_pairs(500, seed=9).write_parquet(pairs_file, row_group_size=100)
-        score_shard(plan, pending[0])
+        score_shard(line, pending[0])
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
