@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256, replace_durably
 from stsb_batch.errors import BadDataError, StsbBatchError, shown, storage_error
-from stsb_batch.jobs.history import open_history, past_runs, report_name, series_of
+from stsb_batch.jobs.history import past_runs, report_name, reports_folder, series_of
 from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.quarantine import quarantined_rows, side_path, sweep_side_files, withdraw
@@ -204,7 +204,7 @@ def _write_report(plan: ScorePlan, report: pl.DataFrame, sketch: Sketch, results
     with sink.staged_file(plan.target, plan.target.report) as staged:
         write_report(report, staged, footer)
         replace_durably(staged, plan.target.report)
-    history = open_history(plan.request.settings.home)
+    history = reports_folder(plan.request.settings.home)
     staged = history / f".{plan.run_id}.inprogress"
     try:
         write_report(report, staged, footer)

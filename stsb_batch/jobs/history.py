@@ -64,13 +64,17 @@ def report_name(started: dt.datetime, run_id: str) -> str:
     return f"{_moment(started)}-{run_id[:8]}.parquet"
 
 
-def open_history(home: Path) -> Path:
+def reports_folder(home: Path) -> Path:
+    """Return where the reports of all runs are kept."""
+    return home / "reports"
+
+
+def open_history(home: Path) -> None:
     """Make the folder of all reports; raises the error of a place where nothing can be written."""
-    folder = home / "reports"
+    folder = reports_folder(home)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise storage_error(error, "keeping reports (STSB_BATCH_HOME)", folder) from error
 
@@ -81,7 +85,7 @@ def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1
     A night that was run several times counts once, as it was run last. A report that cannot be read is passed over.
     """
     found: dict[str, Path] = {}
-    for path in sorted((home / "reports").glob("*.parquet"), reverse=True)[:LOOKED_AT]:
+    for path in sorted(reports_folder(home).glob("*.parquet"), reverse=True)[:LOOKED_AT]:
         entries = footer_entries(path)
         night = entries.get("night", "")
         is_earlier = night < series.night if night else path.name < _moment(before)
