@@ -272,7 +272,7 @@ def test_wrong_setting_is_78(pairs_file: Path):
 def test_signals_stop_soon_and_the_rerun_ends_well(champion: Path, tmp_path: Path, number: int, code: int):
     """Ctrl-C and SIGTERM end a run within 10 s and leave nothing half-done; the same command then finishes."""
     for part in range(4):
-        make_pairs(6_000, seed=part).write_parquet(tmp_path / f"in/{part}.parquet", mkdir=True)
+        make_pairs(3_000, seed=part).write_parquet(tmp_path / f"in/{part}.parquet", mkdir=True)
     command = [sys.executable, "-m", "stsb_batch.cli", "score", tmp_path / "in", "--engine", "torch", "--precision", "fp32"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
