@@ -82,13 +82,14 @@ class Line:
     def __init__(self, plan: ScorePlan, shards: list[Shard], open_scorer: Callable[[], PairScorer]) -> None:
         self.plan, self.open_scorer = plan, open_scorer
         self._shards = [shard for shard in shards if shard.rows]
+        self._open = contextlib.ExitStack()
         self._stop()
 
     def __enter__(self) -> "Line":
         return self
 
     def __exit__(self, *_) -> None:
-        self._open.close()
+        self._stop()
 
     def begin(self, shard: Shard) -> Stages:
         """Have the line work on a shard, if it does not yet, and return the clock of its stages."""
@@ -118,20 +119,17 @@ class Line:
             self._stages.pop(shard.output)
         finally:
             if self._coming[:1] == [shard]:
-                self._open.close()
                 self._stop()
 
     def _stop(self) -> None:
-        self._open = contextlib.ExitStack()
+        self._open.close()
         self._coming: list[Shard] = []
         self._stages: dict = {}
         self._broken: Part | None = None
 
     def _start(self, shard: Shard) -> None:
-        self._open.close()
         self._stop()
-        self._coming = self._shards[self._shards.index(shard) :]
-        self._now, self._scorer = self._stages_of(shard), self.open_scorer()
+        self._coming, self._scorer = self._shards[self._shards.index(shard) :], self.open_scorer()
         workers = PREPARERS.get(self.plan.choice.device, 1)
         parts = self._open.enter_context(ahead(self._read(self._coming), self._prepare, workers))
         self._results = self._open.enter_context(contextlib.closing(self._scorer.score_all(self._whole(parts))))
