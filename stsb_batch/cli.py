@@ -28,7 +28,7 @@ from stsb_batch.cli_models import (
     settings_with,
 )
 from stsb_batch.cli_refresh import training
-from stsb_batch.errors import DeviceLostError, StsbBatchError, storage_error
+from stsb_batch.errors import DeviceLostError, StsbBatchError, UsageError, shown, storage_error
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
 13 gate refused, champion kept · 20 model integrity · 64 usage · 65 bad data, nothing committed · 66 nothing to read ·
@@ -183,7 +183,10 @@ def main() -> None:
     try:
         app(prog_name="stsb-batch")
     except SystemExit as stop:
-        code = 64 if stop.code == 2 else stop.code  # typer exits with 2 on a wrong command line
+        code = stop.code
+        if code == 2:  # typer's, on a wrong command line
+            code = UsageError.exit_code
+            _suggest_quotes(sys.argv[2:])
     except DeviceLostError as error:
         _start_again(error)
         code = _tell(error)
@@ -198,6 +201,14 @@ def main() -> None:
     if code in {128 + signal.SIGINT, 128 + signal.SIGTERM}:
         print("Stopped. Run the same command again to go on where it was.", file=sys.stderr)
     sys.exit(code)
+
+
+def _suggest_quotes(arguments: list[str]) -> None:
+    """Tell somebody whose shell has spelled out a pattern, so that a verb got many files, to quote it."""
+    files = [argument for argument in arguments if not argument.startswith("-") and Path(argument).exists()]
+    if len(files) > 1:
+        pattern = Path(files[0]).parent / f"*{Path(files[0]).suffix}"
+        print(f"A pattern has to be quoted, so that the shell does not spell it out: '{shown(pattern)}'", file=sys.stderr)
 
 
 def _start_again(error: DeviceLostError) -> None:

@@ -152,6 +152,7 @@ def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
         rows_quarantined=quarantined,
         bad_files=Counter(bad.error.reason for bad in plan.bad_files),
         doubles=len(plan.doubles),
+        passed_over=len(plan.passed_over),
     )
 
 
@@ -224,7 +225,7 @@ def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
             "bytes": results[shard.output]["bytes"],
             "sha256": results[shard.output]["sha256"],
             "fingerprint": shard.fingerprint,
-            "input": shard.source.identity() | {"row_groups": list(shard.row_groups)},
+            "input": shard.source.record() | {"row_groups": list(shard.row_groups)},
             "schema": {field.name: str(field.type) for field in output_schema(shard.source.schema, plan.request.columns)},
         }
         for shard in plan.shards
@@ -243,4 +244,5 @@ def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
         "report_sha256": file_sha256(plan.target.report),
         "bad_files": [bad.to_json() for bad in plan.bad_files],
         "doubles": [shown(name) for name in plan.doubles],
+        "passed_over": [shown(name) for name in plan.passed_over],
     }

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from stsb_batch.errors import StsbBatchError
-from stsb_batch.jobs.plan import ScorePlan, read_names
+from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.pairs import source
 from stsb_batch.pairs.source import Shard, Window
 from stsb_batch.scoring.pipeline import PairScorer, PreparedPairs, Progress, ScoredPairs
@@ -143,7 +143,7 @@ class Line:
     def _read(self, shards: list[Shard]) -> Iterator[Part]:
         """Yield the windows of shards, and at their end the error that ended them."""
         for shard in shards:
-            windows = source.read_windows(shard, read_names(self.plan.request, shard.source.schema))
+            windows = source.read_windows(shard, self.plan.request.columns.texts)
             while True:
                 try:
                     with self._stages_of(shard).timed("read"):

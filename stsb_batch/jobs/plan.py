@@ -1,6 +1,7 @@
 """The start of a scoring job: check the request and cut the work into shards, before anything is loaded or written."""
 
 import datetime as dt
+import logging
 import time
 import uuid
 from collections import Counter
@@ -14,12 +15,14 @@ from stsb_batch.errors import BadDataError, BadFileError, UsageError, shown
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.listing import find_files
+from stsb_batch.pairs.listing import describe_passed_over, find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
 from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from stsb_batch.settings import Settings, load_settings
+
+log = logging.getLogger(__name__)
 
 ON_BAD_ROW = ("keep", "quarantine", "fail")
 ON_BAD_FILE = ("quarantine", "fail")
@@ -48,7 +51,8 @@ class ScoreRequest:
 class ScorePlan:
     """A checked request: which shards, by which model and engine, to where. Nothing has been written yet.
 
-    `bad_files` are left out already; `doubles` are further names of files that are scored once.
+    `bad_files` are left out already; `doubles` are further names of files that are scored once; `passed_over`
+    are files that are not Parquet.
     """
 
     request: ScoreRequest
@@ -56,6 +60,7 @@ class ScorePlan:
     shards: list[Shard]
     bad_files: list[BadFile]
     doubles: list[Path]
+    passed_over: list[Path]
     checkpoint: Checkpoint
     choice: EngineChoice
     max_length: int
@@ -99,10 +104,10 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
         }
         shards: list[Shard] = []
         for file in sources:
-            cut = _cut(file, target, common, settings.shard_rows)
             try:
+                cut = _cut(file, target, common, settings.shard_rows)
                 if probe_rows and any(not sink.is_committed(target, shard) for shard in cut):
-                    probed = source.probe_rows(file, read_names(request, file.schema), sandbox)
+                    probed = source.probe_rows(cut[0].source, read_names(request, file.schema), sandbox)
                     cut = [replace(shard, source=probed) for shard in cut]
                 shards += cut
             except BadFileError as error:
@@ -112,7 +117,10 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
     if double := next((output for output, count in outputs.items() if count > 1), None):
         raise UsageError(f"{shown(double)}: two input files would be written there. Rename one of them.")
     run_id, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
-    return ScorePlan(request, target, shards, bad, listing.doubles, checkpoint, choice, max_length, run_id, now)
+    if listing.passed_over:
+        log.warning("%s: %s", shown(request.location), describe_passed_over(listing.passed_over))
+    doubles, passed_over = listing.doubles, listing.passed_over
+    return ScorePlan(request, target, shards, bad, doubles, passed_over, checkpoint, choice, max_length, run_id, now)
 
 
 def _check_choices(request: ScoreRequest) -> None:
@@ -129,19 +137,17 @@ def _check_choices(request: ScoreRequest) -> None:
 def _cut(file: SourceFile, target: sink.Target, common: dict, shard_rows: int) -> list[Shard]:
     """Cut a file into shards with their fingerprints; a single-file run is one shard."""
     spans = [tuple(range(len(file.row_groups)))] if target.single else source.cut_row_groups(file, shard_rows)
+    outputs = [sink.output_name(file, index, len(spans)) for index in range(len(spans))]
+    file = source.with_digest(file, sink.recorded_input(target.path(outputs[0])))
+    identity = file.identity()
     return [
-        Shard(
-            file,
-            span,
-            sink.output_name(file, index, len(spans)),
-            json_sha256({**common, "input": file.identity(), "row_groups": span}),
-        )
-        for index, span in enumerate(spans)
+        Shard(file, span, output, json_sha256({**common, "input": identity, "row_groups": span}))
+        for span, output in zip(spans, outputs, strict=True)
     ]
 
 
 def read_names(request: ScoreRequest, schema: pa.Schema) -> list[str] | None:
-    """Name the input columns that a job reads; None for all of them."""
+    """Name the input columns that a job decodes or copies; None for all of them."""
     columns = request.columns
     if columns.keep is None or request.on_bad_row == "quarantine":
         return None

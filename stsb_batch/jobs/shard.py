@@ -18,8 +18,9 @@ from stsb_batch.jobs.line import Line, Part
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.watchdog import watchdog
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.quarantine import RowQuarantine, choose_rows, side_path
-from stsb_batch.pairs.schema import CONTRACT_VERSION, METADATA_PREFIX, STATUSES, output_schema, status_array
+from stsb_batch.pairs.quarantine import RowQuarantine, side_path
+from stsb_batch.pairs.schema import CONTRACT_VERSION, METADATA_PREFIX, STATUSES
+from stsb_batch.pairs.scored_file import ScoredFile
 from stsb_batch.pairs.source import Shard, Window
 from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.scoring.pipeline import Progress, ScoredPairs
@@ -64,13 +65,13 @@ class ShardRun:
         self._line, self._plan, self._shard, self._progress = line, line.plan, shard, progress
         self._scorer, self.sketch, self._first_score = line.open_scorer(), Sketch(), None
 
-    def run(self, writer, quarantine: RowQuarantine) -> None:
+    def run(self, output: ScoredFile) -> None:
         """Take all windows through the stages."""
         self._stages = self._line.begin(self._shard)
         with Behind() as behind, contextlib.closing(self._line.take(self._shard, self._advance)) as parts:
             for part in parts:
                 with self._stages.timed("wait for output"):
-                    behind.call(self._finish, writer, quarantine, part)
+                    behind.call(self._finish, output, part)
                 release_memory()
             with self._stages.timed("wait for output"):
                 behind.wait()
@@ -84,26 +85,14 @@ class ShardRun:
             self._first_score = time.time() - self._plan.request.asked
         self._progress(rows, tokens)
 
-    def _finish(self, writer, quarantine: RowQuarantine, part: Part) -> None:
+    def _finish(self, output: ScoredFile, part: Part) -> None:
         """Check what the engine gave for a window, count it and write it."""
         with self._stages.timed("check"):
             gaps = self._scorer.parity_gaps(part.prepared, part.scored)
             self.sketch = self.sketch.merge(self._sketch(part.scored, gaps))
             self._judge_bad_rows(part.scored, part.window)
         with self._stages.timed("write"):
-            self._write(writer, quarantine, part.window, part.scored)
-
-    def _write(self, writer, quarantine: RowQuarantine, window: Window, scored: ScoredPairs) -> None:
-        rows, columns = window.rows, self._plan.request.columns
-        kept = [rows.column(i) for i, name in enumerate(rows.schema.names) if columns.keep is None or name in columns.keep]
-        score = pa.array(scored.scores, pa.float32(), from_pandas=True)  # NaN, which no scored row has, becomes null
-        schema = output_schema(self._shard.source.schema, columns)
-        out = pa.RecordBatch.from_arrays([*kept, score, status_array(scored.statuses)], schema=schema)
-        if self._plan.request.on_bad_row == "quarantine":
-            bad = np.isnan(scored.scores)
-            quarantine.add(rows, bad, scored.statuses, window.first_row)
-            out = choose_rows(out, ~bad)
-        writer.write_batch(out)
+            output.add(part.scored.scores, part.scored.statuses)
 
     def _sketch(self, scored: ScoredPairs, gaps: np.ndarray) -> Sketch:
         sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=gaps)
@@ -128,7 +117,6 @@ def score_shard(line: Line, shard: Shard, progress: Progress | None = None) -> d
     Raises `BadFileError` when the input is not what was planned, and `BadDataError` when its bad rows end the run.
     """
     began, plan = time.perf_counter(), line.plan
-    schema = output_schema(shard.source.schema, plan.request.columns)
     with (
         watchdog(plan.request.settings.stall_seconds) as alive,
         sink.staged_file(plan.target, shard.output) as staged,
@@ -140,11 +128,18 @@ def score_shard(line: Line, shard: Shard, progress: Progress | None = None) -> d
                 progress(rows, tokens)
 
         run = ShardRun(line, shard, advance)
-        with sink.shard_writer(staged, schema) as writer, RowQuarantine(shard, staged) as quarantine:
-            run.run(writer, quarantine)
-            writer.add_key_value_metadata(_footer(plan, shard, run.sketch, quarantine.rows))
-        if run.sketch.rows != shard.rows:
-            raise StsbBatchError(f"bug: {shard.output}: {run.sketch.rows} rows out of {shard.rows}; nothing was committed.")
+        with (
+            source.open_file(shard.source) as input_file,
+            staged.open("xb") as out,
+            RowQuarantine(shard, input_file, staged) as quarantine,
+        ):
+            side = quarantine if plan.request.on_bad_row == "quarantine" else None
+            output = ScoredFile(out, input_file, shard, plan.request.columns, side)
+            run.run(output)
+            rows = output.close(_footer(plan, shard, run.sketch, quarantine.rows))
+            quarantine.close()
+        if not run.sketch.rows == rows + quarantine.rows == shard.rows:
+            raise StsbBatchError(f"bug: {shard.output}: {rows} rows out of {shard.rows}; nothing was committed.")
         source.check_unchanged(shard.source)
         quarantine.commit(side_path(plan.target, shard.output))
         result = sink.commit(staged, plan.target.path(shard.output))
@@ -166,7 +161,7 @@ def _footer(plan: ScorePlan, shard: Shard, sketch: Sketch, quarantined: int) -> 
         "rows": str(shard.rows - quarantined),
         "engine": plan.choice.engine,
         "precision": plan.choice.precision,
-        "input": json.dumps(shard.source.identity() | {"row_groups": shard.row_groups}),
+        "input": json.dumps(shard.source.record() | {"row_groups": shard.row_groups}),
         "quarantined": str(quarantined),
         "sketch": json.dumps(sketch.to_json(), separators=(",", ":")),
     }

@@ -1,28 +1,43 @@
-"""Find the Parquet files of an input: a file, a folder or a glob."""
+"""Find the Parquet files of an input: a file, a folder or a glob. The first and last bytes say what a file is."""
 
 import glob
 import os
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from stsb_batch.errors import NothingToReadError, UsageError, shown, storage_error
+from stsb_batch.errors import BadDataError, NothingToReadError, UsageError, shown, storage_error
+from stsb_batch.pairs.convert import conversion
+
+MAGIC = (b"PAR1", b"PARE")  # at both ends of a Parquet file; the second where its footer is encrypted
+ENDINGS = (".parquet", ".parq", ".pq")  # such a file is meant to be Parquet, so it is an error when it is not
+NAMED = 5  # files that a message names
+# entry of a folder -> (the table format whose folder it is, the query that gives its live rows)
+TABLES = {
+    "_delta_log": ("Delta", "duckdb -c \"copy (from delta_scan('{table}')) to 'live.parquet'\""),
+    "metadata/*.metadata.json*": ("Iceberg", "duckdb -c \"copy (from iceberg_scan('{table}')) to 'live.parquet'\""),
+    ".hoodie": ("Hudi", "spark.read.format('hudi').load('{table}').write.parquet('live')"),
+    "_spark_metadata": ("Spark streaming", "spark.read.parquet('{table}').write.parquet('live')"),
+}
 
 
 @dataclass(frozen=True)
 class Listing:
     """Files as (path, path relative to their root), the names under which one of them was found again, and the root, None
-    for a single file."""
+    for a single file. `passed_over` are files beside them that are no Parquet."""
 
     files: list[tuple[Path, Path]]
     doubles: list[Path]
     root: Path | None = None
+    passed_over: list[Path] = field(default_factory=list)
 
 
 def find_files(location: str) -> Listing:
     """List the Parquet files at a file, folder or glob, each file once, in order of their names.
 
-    Names that begin with `_` or `.` are skipped, as Spark and Hive do. Raises `NothingToReadError` when nothing is there.
+    Names that begin with `.`, or with `_` and hold no `=`, are skipped, as Spark does. Raises `NothingToReadError` when
+    nothing is there, and `BadDataError` for the files of a table, some of whose rows may be deleted ones.
     """
     if "://" in location:
         scheme = shown(location.split("://", maxsplit=1)[0])  # the rest may hold a password
@@ -33,42 +48,96 @@ def find_files(location: str) -> Listing:
     if path.is_dir():
         root, found = path, _below(path)
     elif os.path.lexists(path):
+        refuse_tables([path])
         return Listing([(Path(os.path.realpath(path)), Path(path.name))], [])
     elif glob.has_magic(location):
-        root, found = _fixed_part(path), map(Path, glob.iglob(location, recursive=True))
+        root, found = _fixed_part(path), _matches(location, _fixed_part(path))
     else:
         raise NothingToReadError(f"{shown(location)}: no such file or folder. Check the path.")
-    files, doubles, seen = [], [], set()
-    for file in sorted(found):
+    files, doubles, passed_over, seen = [], [], [], set()
+    for file in sorted(set(found)):
         relative = file.relative_to(root)
-        if file.is_dir() or any(part.startswith(("_", ".")) for part in relative.parts):
-            continue
-        identity = _inode(file)
-        if identity in seen:
+        if not is_parquet(file):
+            passed_over.append(relative)
+        elif (identity := _inode(file)) in seen:
             doubles.append(relative)
         else:
             seen.add(identity)
             files.append((Path(os.path.realpath(file)), relative))
+    refuse_tables([file for file, _ in files])
     if not files:
-        raise NothingToReadError(f"{shown(location)}: holds no .parquet file. Check the path or the pattern.")
-    return Listing(files, doubles, root)
+        beside = f" ({describe_passed_over(passed_over)})" if passed_over else ""
+        remedy = next(filter(None, (conversion(root / name) for name in passed_over)), "Check the path or the pattern")
+        raise NothingToReadError(f"{shown(location)}: holds no Parquet file{beside}. {remedy}.")
+    return Listing(files, doubles, root, passed_over)
+
+
+def describe_passed_over(files: list[Path]) -> str:
+    """Say how many files were passed over, and which."""
+    names = ", ".join(shown(name) for name in files[:NAMED]) + (", ..." if len(files) > NAMED else "")
+    return f"{len(files):,} passed over that {'is' if len(files) == 1 else 'are'} not Parquet: {names}"
+
+
+def is_parquet(path: Path) -> bool:
+    """Say whether a file is, or is meant to be, Parquet: by the ending of its name, or by the magic word at either end.
+
+    One that cannot be read is taken for Parquet, so that it is told rather than passed over.
+    """
+    if path.name.lower().endswith(ENDINGS):
+        return True
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC[0]))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(MAGIC[0])))
+            return head in MAGIC or file.read() in MAGIC
+    except OSError:
+        return True
+
+
+def refuse_tables(files: list[Path]) -> None:
+    """Raise `BadDataError` where a file lies in a table's folder: which of its rows live, only the table's log says."""
+    parents = {Path(os.path.realpath(file)).parent for file in files}
+    for folder in sorted(parents.union(*(parent.parents for parent in parents))):
+        for entry, (name, export) in TABLES.items():
+            if next(folder.glob(entry), None) is not None:
+                raise BadDataError(
+                    f"{shown(folder)}: is the folder of a table ({name}), whose files also hold rows that were deleted or "
+                    f"replaced. Export its live rows and score those: {export.format(table=shown(folder))}"
+                )
+
+
+def _matches(pattern: str, root: Path) -> Iterator[Path]:
+    """Walk what a glob matches, and all below the folders among it."""
+    for match in map(Path, glob.iglob(pattern, recursive=True)):
+        if any(map(_is_hidden, match.relative_to(root).parts)):
+            continue
+        if match.is_dir():
+            yield from _below(match)
+        else:
+            yield match
 
 
 def _below(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
-    """Walk the Parquet files below a folder, linked folders too, but none inside itself (`above`: those it lies in)."""
+    """Walk the files below a folder, linked folders too, but none inside itself (`above`: those it lies in)."""
     inside = above | {_inode(folder)}
     try:
         entries = list(folder.iterdir())
     except OSError as error:
         raise storage_error(error, "listing the input", folder) from error
     for entry in entries:
-        if entry.name.startswith(("_", ".")):
+        if _is_hidden(entry.name):
             continue
-        if entry.is_dir():
-            if _inode(entry) not in inside:
-                yield from _below(entry, inside)
-        elif entry.name.endswith(".parquet"):
+        if not entry.is_dir():
             yield entry
+        elif _inode(entry) not in inside:
+            yield from _below(entry, inside)
+
+
+def _is_hidden(name: str) -> bool:
+    """Say whether readers skip a name; `_load_id=17` is a partition."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
 def _inode(file: Path) -> tuple:

@@ -19,6 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stsb_batch.errors import first_line
+from stsb_batch.pairs.column_copy import MAX_GROUP_ROWS
+from stsb_batch.pairs.convert import conversion
+from stsb_batch.pairs.footer import UnreadableFooter, delta_columns, read_footer, refusals
 
 MEMORY = 1 << 30  # bytes that reading may take on top of the libraries
 MAX_FOOTER = 64 << 20
@@ -30,15 +33,21 @@ MAX_CELL = 64 << 20
 SMALL_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64  # a file may have few rows, or few rows per byte
 SMALL_BYTES, MAX_EXPANSION = 256 << 20, 1_000  # ... and little to unpack, or a modest ratio
 BATCH_BYTES, BATCH_ROWS = 32 << 20, 4_096
+UNSUPPORTED_WORDS = r"codec|implemented|supported|unknown (encoding|type)"  # of the Parquet reader
+REMEDIES = {
+    "ENCRYPTED": "Decrypt it first",
+    "UNSUPPORTED": "Write it anew with another codec or name, with the engine that wrote it",
+}
 MAGIC, ENCRYPTED_MAGIC, TAIL = b"PAR1", b"PARE", 8
 
 
 class Rejected(Exception):
-    """A file that is not read further; `reason` is one of the file reasons."""
+    """A file that is not read further; `reason` is one of the file reasons, `remedy` says what to do."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, remedy: str | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.remedy = remedy
 
 
 def probe_footer(path: Path) -> None:
@@ -47,9 +56,11 @@ def probe_footer(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise Rejected("NOT_PARQUET", "not a regular file")
     _check_magic(path, status.st_size)
+    _check_footer(path)
     try:
         metadata = pq.read_metadata(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
+        metadata.schema.to_arrow_schema()
+    except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
         raise _rejected(error, "its footer cannot be read") from error
     if metadata.num_columns > MAX_COLUMNS:
         raise Rejected("RESOURCE_LIMIT", f"{metadata.num_columns:,} columns, above the limit of {MAX_COLUMNS:,}")
@@ -67,7 +78,7 @@ def _check_magic(path: Path, size: int) -> None:
     if ENCRYPTED_MAGIC in (head, tail[4:]):
         raise Rejected("ENCRYPTED", "its footer is encrypted")
     if MAGIC not in (head, tail[4:]):
-        raise Rejected("NOT_PARQUET", "not a Parquet file" if size else "0 bytes, not a Parquet file")
+        raise Rejected("NOT_PARQUET", "not a Parquet file" if size else "0 bytes, not a Parquet file", conversion(path))
     if head != MAGIC or tail[4:] != MAGIC or size < len(MAGIC) + TAIL:
         raise Rejected("CORRUPT_FILE", "cut short: a magic word is missing at one end")
     length = int.from_bytes(tail[:4], "little")
@@ -77,16 +88,29 @@ def _check_magic(path: Path, size: int) -> None:
         raise Rejected("CORRUPT_FILE", f"a footer of {length >> 20:,} MiB, above the limit of {MAX_FOOTER >> 20}")
 
 
+def _check_footer(path: Path) -> None:
+    """Refuse what the reader does not survive or cannot name: unknown codecs, encrypted columns, names that are no UTF-8."""
+    try:
+        with path.open("rb") as file:
+            footer = read_footer(file, path.stat().st_size)
+    except UnreadableFooter as error:
+        raise Rejected("CORRUPT_FILE", str(error)) from error
+    for reason, words in refusals(footer):
+        raise Rejected(reason, words, REMEDIES.get(reason))
+
+
 def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
     """Hold what the footer promises against the file's size: the gate for decompression bombs."""
     rows, unpacked = 0, 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         if group.num_rows < 0:
             raise Rejected("CORRUPT_FILE", "its footer promises a negative number of rows")
+        if group.num_rows > MAX_GROUP_ROWS:
+            raise Rejected(
+                "RESOURCE_LIMIT", f"a row group of {group.num_rows:,} rows, above the limit of {MAX_GROUP_ROWS:,}"
+            )
         rows += group.num_rows
         for chunk in map(group.column, range(group.num_columns)):
-            if chunk.compression == "UNKNOWN":
-                raise Rejected("UNSUPPORTED", f"column '{chunk.path_in_schema}' has an unknown codec")
             if chunk.total_uncompressed_size > MAX_CHUNK:
                 raise Rejected("RESOURCE_LIMIT", f"column '{chunk.path_in_schema}' has more than 2 GiB in one row group")
             unpacked += chunk.total_uncompressed_size
@@ -103,8 +127,11 @@ def probe_pages(path: Path, columns: list[str] | None, texts: list[str], alive) 
     """
     heaviest, total, size = 0.0, 0, path.stat().st_size
     try:
+        with path.open("rb") as file:
+            plain = delta_columns(read_footer(file, size))
+        dictionaries = [name for name in texts if name not in plain]
         with pq.ParquetFile(
-            path, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False, buffer_size=BUFFER
+            path, read_dictionary=dictionaries, page_checksum_verification=True, pre_buffer=False, buffer_size=BUFFER
         ) as file:
             for group in range(file.num_row_groups):
                 promised, read = file.metadata.row_group(group).num_rows, 0
@@ -134,14 +161,15 @@ def _spelled_out(batch: pa.RecordBatch) -> int:
     """Return the bytes of a batch with its dictionaries spelled out; raises `Rejected` for a value above the limit."""
     total = 0
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if not (pa.types.is_dictionary(column.type) and has_lengths(column.type.value_type)):
+        is_dictionary = pa.types.is_dictionary(column.type)
+        if not has_lengths(column.type.value_type if is_dictionary else column.type):
             total += column.nbytes
             continue
-        lengths = pc.binary_length(column.dictionary)
+        lengths = pc.binary_length(column.dictionary if is_dictionary else column)
         longest = pc.max(lengths).as_py() or 0
         if longest > MAX_CELL:
             raise Rejected("RESOURCE_LIMIT", f"a value of {longest:,} bytes in column '{name}'")
-        total += pc.sum(lengths.take(column.indices)).as_py() or 0
+        total += pc.sum(lengths.take(column.indices) if is_dictionary else lengths).as_py() or 0
     return total
 
 
@@ -158,7 +186,7 @@ def _rejected(error: BaseException, what: str) -> Rejected:
         reason = "RESOURCE_LIMIT"
     elif "crypt" in words.lower():
         reason = "ENCRYPTED"
-    elif isinstance(error, NotImplementedError) or re.search(r"codec|implemented|supported", words, re.IGNORECASE):
+    elif isinstance(error, NotImplementedError) or re.search(UNSUPPORTED_WORDS, words, re.IGNORECASE):
         reason = "UNSUPPORTED"
     elif isinstance(error, OSError) and error.errno is not None:
         reason = "IO"
@@ -174,7 +202,7 @@ def answer(request: dict, alive) -> dict:
             return {"ok": True}
         return {"ok": True, "bytes_per_row": probe_pages(path, request["columns"], request["texts"], alive)}
     except Rejected as rejected:
-        return {"ok": False, "reason": rejected.reason, "message": str(rejected)}
+        return {"ok": False, "reason": rejected.reason, "message": str(rejected), "remedy": rejected.remedy}
     except MemoryError:
         return {"ok": False, "reason": "RESOURCE_LIMIT", "message": f"reading it takes more than {MEMORY >> 20:,} MiB"}
     except PermissionError:

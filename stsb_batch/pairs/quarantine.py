@@ -6,6 +6,7 @@ of the scores globs them. They are ordinary input: mend the texts and score them
 
 import contextlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -13,22 +14,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stsb_batch.pairs import sink
+from stsb_batch.pairs.column_copy import ColumnCopy
 from stsb_batch.pairs.schema import METADATA_PREFIX, STATUSES
 from stsb_batch.pairs.source import Shard
 
-MARK = f"{METADATA_PREFIX}quarantine".encode()  # in the footer: only files of ours are ever removed
+MARK = f"{METADATA_PREFIX}quarantine"  # in the footer: only files of ours are ever removed
 VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
-FILE, ROW, REASON = ADDED = ("quarantine_file", "quarantine_row", "quarantine_reason")
+ADDED = {"quarantine_file": pa.string(), "quarantine_row": pa.int64(), "quarantine_reason": pa.string()}
+ROW_PLACE = -2  # of the column with a row's position
 
 
 class RowQuarantine:
     """The bad rows of one shard, staged beside its output until they are committed; no file while there are none."""
 
-    def __init__(self, shard: Shard, staged: Path) -> None:
+    def __init__(self, shard: Shard, source: BinaryIO, staged: Path) -> None:
         self.rows = 0
-        self._shard = shard
+        self._shard, self._source = shard, source
         self._staged = staged.with_suffix(".quarantine")
-        self._writer: pq.ParquetWriter | None = None
+        self._copy: ColumnCopy | None = None
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "RowQuarantine":
@@ -42,22 +45,22 @@ class RowQuarantine:
         positions = np.flatnonzero(bad)
         if not len(positions):
             return
-        taken = choose_rows(rows, bad)
-        places = [place for place, name in enumerate(taken.schema.names) if name not in ADDED]  # two may have one name
-        reasons = pc.take(pa.array(STATUSES), pa.array(statuses[positions], pa.int8()))
-        table = pa.table(
-            [
-                *[taken.column(place) for place in places],
-                pa.array([str(self._shard.source.relative)] * len(positions), pa.string()),
-                pa.array(positions + first_row + self._shard.first_row, pa.int64()),
-                reasons,
-            ],
-            names=[*[taken.schema.names[place] for place in places], *ADDED],
-        ).replace_schema_metadata({MARK: b"1"})
-        if self._writer is None:
-            self._writer = self._open.enter_context(sink.shard_writer(self._staged, table.schema))
-        self._writer.write_table(table)
+        schema = added_schema(rows.schema.names)
+        if self._copy is None:
+            out = self._open.enter_context(self._staged.open("xb"))
+            self._copy = ColumnCopy(out, self._source, list(range(rows.num_columns)), schema)
+        columns = [
+            pa.array([str(self._shard.source.relative)] * len(positions), pa.string()),
+            pa.array(positions + first_row + self._shard.first_row, pa.int64()),
+            pc.take(pa.array(STATUSES), pa.array(statuses[positions], pa.int8())),
+        ]
+        self._copy.write_rows(pa.Table.from_batches([choose_rows(rows, bad)]), pa.table(columns, schema=schema))
         self.rows += len(positions)
+
+    def close(self) -> None:
+        """Finish the side file."""
+        if self._copy:
+            self._copy.close({MARK: "1"})
 
     def commit(self, final: Path) -> None:
         """Move the side file into place, or remove that of an earlier run when no row is bad any more."""
@@ -65,6 +68,16 @@ class RowQuarantine:
             sink.commit(self._staged, final)
         else:
             withdraw(final)
+
+
+def added_schema(names: list[str]) -> pa.Schema:
+    """Return the fields that a side file adds, under names that are not taken; readers fold case."""
+    taken, fields = {name.lower() for name in names}, []
+    for name, kind in ADDED.items():
+        while name.lower() in taken:
+            name += "_"  # noqa: PLW2901
+        fields.append(pa.field(name, kind))
+    return pa.schema(fields)
 
 
 def choose_rows(rows: pa.RecordBatch, chosen: np.ndarray) -> pa.RecordBatch:
@@ -93,7 +106,8 @@ def quarantined_rows(target: sink.Target, shard: Shard) -> np.ndarray:
     path = side_path(target, shard.output)
     if sink.footer_entries(target.path(shard.output)).get("quarantined") == "0" or not path.exists():
         return np.empty(0, np.int64)
-    return pq.ParquetFile(path).read([ROW])[ROW].to_numpy() - shard.first_row
+    with pq.ParquetFile(path) as file:
+        return file.read([file.schema_arrow.names[ROW_PLACE]]).column(0).to_numpy() - shard.first_row
 
 
 def sweep_side_files(target: sink.Target, shards: list[Shard]) -> None:

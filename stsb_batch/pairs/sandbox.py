@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 from stsb_batch.errors import BadFileError, UnavailableError, shown
+from stsb_batch.pairs.probe import MEMORY, UNSUPPORTED_WORDS
 
 SILENCE_SECONDS = 10.0  # a child that says nothing for so long is stuck in one file
 START_SECONDS = 60.0  # ... and one that has not begun is on a machine that can hardly run it
@@ -47,12 +49,11 @@ class Sandbox:
         if reply is None:
             code, words = child.wait(), child.stderr.read(2_000)
             self._end()
-            reason = "RESOURCE_LIMIT" if code in OUT_OF_MEMORY and b"Parquet" not in words else "CORRUPT_FILE"
-            if b"decrypt" in words:  # the reader does not raise for an encrypted column, it aborts
-                reason = "ENCRYPTED"
-            raise BadFileError(reason, f"{name}: {reason}, the Parquet reader died of it ({code}). Replace it.")
+            reason, message = _cause_of_death(code, words)
+            raise BadFileError(reason, f"{name}: {reason}, {shown(message)}. Replace it.")
         if not reply["ok"]:
-            message = f"{name}: {reply['reason']}, {shown(reply['message'])}. Replace or remove the file."
+            remedy = reply.get("remedy") or "Replace or remove the file"
+            message = f"{name}: {reply['reason']}, {shown(reply['message'])}. {remedy}."
             raise BadFileError(reply["reason"], message, exit_code=77 if reply.get("permission") else None)
         return reply
 
@@ -98,3 +99,15 @@ class Sandbox:
             self._child.stdout.close()
             self._child.stderr.close()
             self._child = None
+
+
+def _cause_of_death(code: int, words: bytes) -> tuple[str, str]:
+    """Return the file reason and what to say of a file that ended the child: the reader may abort where it should raise."""
+    said = re.search(rb"what\(\):\s*(.+)", words)
+    message = said[1].decode(errors="replace")[:200] if said else f"it ended with {code}"
+    if code in OUT_OF_MEMORY and b"Parquet" not in words:
+        return "RESOURCE_LIMIT", f"reading it takes more than {MEMORY >> 20:,} MiB or {SILENCE_SECONDS:.0f} s"
+    if b"decrypt" in words:
+        return "ENCRYPTED", "a column is encrypted"
+    reason = "UNSUPPORTED" if re.search(UNSUPPORTED_WORDS, message, re.IGNORECASE) else "CORRUPT_FILE"
+    return reason, f"the Parquet reader cannot read it ({message})"

@@ -31,6 +31,10 @@ class Columns:
         return {"left": self.left, "right": self.right, "keep": self.keep, "score": self.score, "label": self.label or ""}
 
     @property
+    def texts(self) -> list[str]:
+        return list(dict.fromkeys([self.left, self.right]))
+
+    @property
     def status(self) -> str:
         return f"{self.score}_status"
 
@@ -61,7 +65,8 @@ def check_columns(schema: pa.Schema, columns: Columns) -> list[str]:
     for name, option in ((columns.left, "--left"), (columns.right, "--right")):
         problem = _missing_or_double(schema, name, option)
         if problem is None and not is_text(schema.field(name).type):
-            problem = f"column '{name}' is {schema.field(name).type}, not text; name a text column with {option}"
+            field = schema.field(name)
+            problem = f"column '{name}' is {field.type}, not text; {_cast(field)} text column with {option}"
         problems.append(problem)
     if columns.label is not None:
         problem = _missing_or_double(schema, columns.label, "--label")
@@ -70,6 +75,13 @@ def check_columns(schema: pa.Schema, columns: Columns) -> list[str]:
         problems.append(problem)
     problems += [_missing_or_double(schema, name, "--keep") for name in columns.keep or ()]
     return [problem for problem in problems if problem]
+
+
+def _cast(field: pa.Field) -> str:
+    """Say how to make text of a column that Parquet holds as bytes, as writers without annotations leave it."""
+    if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type) or pa.types.is_binary_view(field.type):
+        return f'cast it, in DuckDB with select * replace (decode("{field.name}") as "{field.name}"), or name a'
+    return "name a"
 
 
 def _missing_or_double(schema: pa.Schema, name: str, option: str) -> str | None:
@@ -92,10 +104,14 @@ def kept_names(schema: pa.Schema, columns: Columns) -> list[str]:
 
 def output_schema(schema: pa.Schema, columns: Columns) -> pa.Schema:
     """Return the input's kept fields, unchanged, followed by the score and its status."""
-    fields = [field for field in schema if columns.keep is None or field.name in columns.keep]
-    fields.append(pa.field(columns.score, pa.float32()))
-    fields.append(pa.field(columns.status, pa.dictionary(pa.int8(), pa.string()), nullable=False))
-    return pa.schema(fields, metadata=schema.metadata)
+    kept = [field for field in schema if columns.keep is None or field.name in columns.keep]
+    return pa.schema([*kept, *score_schema(columns)], metadata=schema.metadata)
+
+
+def score_schema(columns: Columns) -> pa.Schema:
+    """Return the fields that a job adds: score and status."""
+    status = pa.field(columns.status, pa.dictionary(pa.int8(), pa.string()), nullable=False)
+    return pa.schema([pa.field(columns.score, pa.float32()), status])
 
 
 def status_array(codes) -> pa.DictionaryArray:

@@ -100,10 +100,14 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
 
 
 def output_name(source: SourceFile, index: int, count: int) -> Path:
-    """Name a shard's file: the input's relative path, with `-00001-of-00003` where the file has several shards."""
-    if count == 1:
-        return source.relative
-    return source.relative.with_name(f"{source.relative.stem}-{index + 1:05d}-of-{count:05d}.parquet")
+    """Name a shard's file: the input's relative path, with `-00001-of-00003` where the file has several shards.
+
+    Always with the ending `.parquet`, which readers look for.
+    """
+    name = source.relative.name if source.relative.suffix == ".parquet" else f"{source.relative.name}.parquet"
+    if count > 1:
+        name = f"{name.removesuffix('.parquet')}-{index + 1:05d}-of-{count:05d}.parquet"
+    return source.relative.with_name(name)
 
 
 def footer_entries(path: Path) -> dict[str, str]:
@@ -114,6 +118,15 @@ def footer_entries(path: Path) -> dict[str, str]:
         return {}
     prefix = METADATA_PREFIX.encode()
     return {key[len(prefix) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(prefix)}
+
+
+def recorded_input(path: Path) -> dict:
+    """Return what an output file of ours says of the input it was made from; empty for any other file."""
+    try:
+        recorded = json.loads(footer_entries(path).get("input", "{}"))
+        return recorded if isinstance(recorded, dict) else {}
+    except ValueError:
+        return {}
 
 
 def is_committed(target: Target, shard: Shard) -> bool:
@@ -186,13 +199,6 @@ def staged_file(target: Target, name: Path) -> Iterator[Path]:
         raise storage_error(error, "writing", target.path(name)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def shard_writer(staged: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """Open a Parquet writer with page checksums. On an error the staged file is worthless: never move it then."""
-    with staged.open("xb") as file, pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
-        yield writer
 
 
 def commit(staged: Path, final: Path) -> dict:

@@ -8,8 +8,9 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,16 +39,25 @@ class BadFile:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What the file system says of a file. While it stays as it is, so does the content, which is not read again."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
 class SourceFile:
-    """One input file as it was when the job was planned. `row_groups` holds the rows of each."""
+    """One input file as it was when the job was planned. `row_groups` holds the rows of each; `sha256` is its content's."""
 
     path: Path
     relative: Path
-    size: int
-    mtime_ns: int
-    footer_sha256: str
+    stamp: Stamp
     row_groups: tuple[int, ...]
     schema: pa.Schema
+    sha256: str = ""
     window_rows: int = WINDOW_ROWS
 
     @property
@@ -55,13 +65,12 @@ class SourceFile:
         return sum(self.row_groups)
 
     def identity(self) -> dict:
-        """Return what tells this file from any other, or from itself after a change."""
-        return {
-            "path": str(self.path),
-            "size": self.size,
-            "mtime_ns": self.mtime_ns,
-            "footer_sha256": self.footer_sha256,
-        }
+        """Return what tells this file from any other, or from itself after a change: its place and its bytes."""
+        return {"path": str(self.path), "size": self.stamp.size, "sha256": self.sha256}
+
+    def record(self) -> dict:
+        """Return the identity as output keeps it, with the stamp that spares reading the file again."""
+        return self.identity() | asdict(self.stamp)
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,9 @@ def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple
             bad.append(BadFile(relative, error))
             continue
         score_taken += [
-            f"{shown(relative)}: {name}" for name in (columns.score, columns.status) if name in source.schema.names
+            f"{shown(relative)}: {name}"
+            for name in source.schema.names
+            if name.lower() in (columns.score.lower(), columns.status.lower())  # most readers fold case
         ]
         sources.append(source)
     if score_taken:
@@ -137,8 +148,7 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
     """Read identity, row groups and schema of one Parquet file; raises `BadFileError` when it is none."""
     try:
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            footer = _footer_bytes(file, status.st_size)
+            stamp = _stamp(file)
             metadata = pq.read_metadata(file)
             schema = metadata.schema.to_arrow_schema()
     except PermissionError as error:
@@ -152,23 +162,52 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
     return SourceFile(
         path=path,
         relative=relative,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
-        footer_sha256=hashlib.sha256(footer).hexdigest(),
+        stamp=stamp,
         row_groups=tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)),
         schema=_without_own_metadata(schema),
     )
 
 
-def _footer_bytes(file, size: int) -> bytes:
-    """Return a Parquet file's footer: the last 8 bytes hold its length (int32, little endian) and the magic word."""
-    tail = 8
-    file.seek(max(0, size - tail))
-    length = int.from_bytes(file.read(4), "little")
-    file.seek(max(0, size - tail - length))
-    footer = file.read(min(length, size) + tail)
-    file.seek(0)
-    return footer
+def open_file(source: SourceFile) -> BinaryIO:
+    """Open a planned file for copying; raises `BadFileError`."""
+    try:
+        return source.path.open("rb")
+    except OSError as error:
+        check_unchanged(source)
+        raise BadFileError("IO", f"{shown(source.relative)}: IO, {error.strerror}. Check the file and its mode.") from error
+
+
+def _stamp(file: BinaryIO) -> Stamp:
+    status = os.fstat(file.fileno())
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def with_digest(source: SourceFile, recorded: dict) -> SourceFile:
+    """Return the file with the SHA-256 of its content: the `recorded` one while its stamp is the same, else read anew.
+
+    Raises `BadFileError` (INPUT_CHANGED) when it is no longer the file that was inspected.
+    """
+    if (
+        recorded.get("sha256")
+        and recorded.get("path") == str(source.path)
+        and {**recorded, **asdict(source.stamp)} == recorded
+    ):
+        return replace(source, sha256=recorded["sha256"])
+    digest = _digest(source)
+    if digest is None:
+        raise _changed(source)
+    return replace(source, sha256=digest)
+
+
+def _digest(source: SourceFile) -> str | None:
+    """Read a file's SHA-256; None when it cannot be read or does not hold still."""
+    try:
+        with source.path.open("rb") as file:
+            before = _stamp(file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return digest if _stamp(file) == before else None
+    except OSError:
+        return None
 
 
 def _without_own_metadata(schema: pa.Schema) -> pa.Schema:
@@ -178,23 +217,25 @@ def _without_own_metadata(schema: pa.Schema) -> pa.Schema:
 
 
 def check_unchanged(source: SourceFile) -> None:
-    """Raise `BadFileError` (INPUT_CHANGED) when the file is no longer the one that was planned. Parses nothing."""
+    """Raise `BadFileError` (INPUT_CHANGED) when the file is no longer the one that was planned. Parses nothing.
+
+    One that was only touched, or written again with the same bytes, is still the same.
+    """
     try:
         with source.path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            footer = hashlib.sha256(_footer_bytes(file, status.st_size)).hexdigest()
+            stamp = _stamp(file)
     except OSError:
-        status, footer = None, None
-    if status is None or (status.st_size, status.st_mtime_ns, footer) != (
-        source.size,
-        source.mtime_ns,
-        source.footer_sha256,
-    ):
-        raise BadFileError(
-            "INPUT_CHANGED",
-            f"{shown(source.relative)}: INPUT_CHANGED, the file was changed while it was scored; nothing of it was "
-            "committed. Run the same command again.",
-        )
+        raise _changed(source) from None
+    if stamp != source.stamp and not (source.sha256 and _digest(source) == source.sha256):
+        raise _changed(source)
+
+
+def _changed(source: SourceFile) -> BadFileError:
+    return BadFileError(
+        "INPUT_CHANGED",
+        f"{shown(source.relative)}: INPUT_CHANGED, the file was changed while it was scored; nothing of it was "
+        "committed. Run the same command again.",
+    )
 
 
 def cut_row_groups(source: SourceFile, shard_rows: int) -> list[tuple[int, ...]]:
@@ -209,12 +250,16 @@ def cut_row_groups(source: SourceFile, shard_rows: int) -> list[tuple[int, ...]]
     return [*spans, tuple(span)]
 
 
-def read_windows(shard: Shard, names: list[str] | None) -> Iterator[Window]:
-    """Stream a shard's rows (`names=None`: all columns) in windows; raises `BadFileError` when they cannot all be read."""
+def read_windows(shard: Shard, names: list[str] | None, groups: tuple[int, ...] | None = None) -> Iterator[Window]:
+    """Stream a shard's rows (`names=None`: all columns) in windows; raises `BadFileError` when they cannot all be read.
+
+    `groups` are the row groups that are wanted, in place of all of the shard's.
+    """
+    groups = list(shard.row_groups if groups is None else groups)
     path, relative, first_row = shard.source.path, shard.source.relative, 0
+    rows_promised = sum(shard.source.row_groups[group] for group in groups)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as file:
-            groups = list(shard.row_groups)
             for rows in file.iter_batches(shard.source.window_rows, row_groups=groups, columns=names):
                 yield Window(rows, first_row)
                 first_row += rows.num_rows
@@ -226,8 +271,8 @@ def read_windows(shard: Shard, names: list[str] | None) -> Iterator[Window]:
             f"{shown(relative)}: {reason}, cannot be read after row {first_row:,} ({first_line(error)}); nothing of it was "
             "committed. Replace the file.",
         ) from error
-    if first_row != shard.rows:
+    if first_row != rows_promised:
         raise BadFileError(
             "CORRUPT_FILE",
-            f"{shown(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises {shard.rows:,}. Replace it.",
+            f"{shown(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises {rows_promised:,}. Replace it.",
         )

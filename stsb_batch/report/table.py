@@ -45,6 +45,7 @@ class RunFacts:
     rows_quarantined: int = 0
     bad_files: dict[str, int] = field(default_factory=dict)
     doubles: int = 0
+    passed_over: int = 0
 
 
 def build_report(
@@ -68,6 +69,7 @@ def build_report(
         _row("rows_quarantined", facts.rows_quarantined, sketch.rows),
         *[_row("files_left_out", count, sketch.rows, part=reason) for reason, count in sorted(facts.bad_files.items())],
         _row("files_found_twice", facts.doubles, sketch.rows),
+        _row("files_passed_over", facts.passed_over, sketch.rows),
         *_quantile_rows("score", sketch.score_quantiles, sketch.scored),
         *[
             _row("score_histogram", n, sketch.scored, part=f"{low:.1f}-{high:.1f}")

@@ -176,7 +176,7 @@ def child(request: dict, notes: int) -> None:
         engine = SickEngine(**request.get("engine", {}))
         scorer.open_engine = lambda *_, **__: engine
     if request.get("bug"):
-        shard.output_schema = None
+        shard.ScoredFile = None
     if request.get("straight"):
         write_straight_to_the_final_name()
     if request.get("unprivileged"):

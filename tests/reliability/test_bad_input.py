@@ -228,7 +228,7 @@ def test_same_file_under_two_names_is_scored_once(tmp_path: Path, bert: Path):
 
 
 @pytest.mark.parametrize(
-    "name", [".hidden.parquet", "_delta_log/x.parquet", "_temporary/x.parquet", "_stsb_staging/x.parquet"]
+    "name", [".hidden.parquet", "_committed/x.parquet", "_temporary/x.parquet", "_stsb_staging/x.parquet"]
 )
 def test_hidden_names_are_skipped(name: str, tmp_path: Path, bert: Path):
     """Hidden files and folders of other tools are no input."""
