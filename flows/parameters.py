@@ -19,7 +19,7 @@ class Help:
 
 Location = Annotated[str, Help("A Parquet file, a folder or a glob")]
 NightLocation = Annotated[str, Help("A Parquet file, a folder or a glob; {night} in it becomes the date")]
-Output = Annotated[str, Help("Folder that gets a folder for each night")]
+Output = Annotated[str, Help("Folder of a night; {night} in it becomes the date, without it each night gets a folder in it")]
 ScoreOutput = Annotated[str | None, Help("File or folder to write; empty: beside the pairs, named .scored")]
 Night = Annotated[str | None, Help("Its date, YYYY-MM-DD; empty: the day of the run's scheduled start")]
 Timezone = Annotated[str, Help("Whose calendar the nights follow, for example Europe/Berlin")]

@@ -63,6 +63,7 @@ class Schedule:
 
     def check(self) -> dt.datetime:
         """Return the next start, local time; raises `ConfigError` or `UsageError` for what is wrong with the schedule."""
+        nights.night_output(self.output, nights.NIGHT)
         here = nights.zone(self.timezone)
         start = self.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(here)
         nights.finish_time(self.nightly.get("done_by"), start, self.timezone)

@@ -53,15 +53,13 @@ def nightly(
     given = dict(locals())
     from stsb_batch.jobs.night import check_choices
 
-    check_choices(night, timezone, done_by)  # before a server is started for them
+    check_choices(output, night, timezone, done_by)  # before a server is started for them
     from flows.nightly import run_night_here
 
     raise typer.Exit(run_night_here(**given))
 
 
-@machine.command(
-    epilog="Example: stsb-batch serve 'pairs/night={night}' -o scores --cron '0 2 * * *' --timezone Europe/Berlin"
-)
+@machine.command(epilog="Example: stsb-batch serve 'pairs/night={night}' -o 'scores/night={night}' --cron '0 2 * * *'")
 def serve(
     location: Pairs,
     output: Scores,

@@ -13,7 +13,9 @@ Left = Annotated[str, typer.Option("--left", help="column with the first text")]
 Right = Annotated[str, typer.Option("--right", help="column with the second text")]
 Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
 Pairs = Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")]
-Scores = Annotated[str, typer.Option("--output", "-o", help="folder that gets a folder for each night")]
+Scores = Annotated[
+    str, typer.Option("--output", "-o", help="folder of a night; {night} in it becomes the date, else OUT/<date>")
+]
 NightLabels = Annotated[str | None, typer.Option("--labels", help="refresh when these labels are new")]
 BaseModel = Annotated[str, typer.Option("--base-model", help="base model of a refresh: hub id, folder, or minilm (offline)")]
 Recipe = Annotated[

@@ -4,6 +4,7 @@ A night is named by the local date of its scheduled start, `YYYY-MM-DD`, so name
 """
 
 import datetime as dt
+import glob
 import re
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,7 +14,7 @@ from stsb_batch.pairs import sink
 from stsb_batch.pairs.listing import find_files
 
 NIGHT = "{night}"
-DATE = re.compile(r"\d{4}-\d\d-\d\d")
+DATE = r"\d{4}-\d\d-\d\d"
 MISSED_DAYS = 7  # nights that a run looks back for missed ones
 
 
@@ -62,8 +63,9 @@ def finish_time(clock: str | None, start: dt.datetime, timezone: str) -> dt.date
     return next(moment for moment in clocks if moment.astimezone(dt.UTC) > start)  # 02:30 comes twice when clocks go back
 
 
-def check_choices(night: str | None, timezone: str, done_by: str | None) -> None:
-    """Raise `UsageError` or `ConfigError` for a wrong date, time zone or time of day."""
+def check_choices(output: str, night: str | None, timezone: str, done_by: str | None) -> None:
+    """Raise `UsageError` or `ConfigError` for a wrong output, date, time zone or time of day."""
+    night_output(output, NIGHT)
     finish_time(done_by, dt.datetime.now(dt.UTC), timezone)
     zone(timezone)
     if night:
@@ -76,8 +78,23 @@ def night_input(location: str, night: str) -> str:
 
 
 def night_output(output: str, night: str) -> Path:
-    """Return the folder of a night's scores."""
-    return Path(output) / night
+    """Return the folder of a night's scores: `{night}` in the output becomes the date, else a folder of that name is added.
+
+    Raises `UsageError` for an output named like a file: a night that is done is known by what lies in its folder.
+    """
+    place = Path(output.replace(NIGHT, night)) if NIGHT in output else Path(output, night)
+    if place.suffix == ".parquet":
+        raise UsageError(f"{shown(output)}: a night's scores are a folder. Leave '.parquet' out of -o.")
+    return place
+
+
+def done_nights(output: str) -> set[str]:
+    """Return the nights that have a finished folder at the output."""
+    marker = str(night_output(output, NIGHT) / "_SUCCESS")
+    first, *others = map(re.escape, marker.split(NIGHT))
+    wanted = re.compile(f"{first}({DATE})" + r"\1".join(others))
+    found = map(wanted.fullmatch, glob.iglob(glob.escape(marker).replace(NIGHT, "*")))
+    return {match[1] for match in found if match}
 
 
 def is_whole(output: str, night: str) -> bool:
@@ -92,7 +109,7 @@ def missed_nights(location: str, output: str, newest: str) -> list[str]:
     Missed is a night whose input is there and whose scores are not, after the first night that was ever done and not
     more than `MISSED_DAYS` back. Where all nights share one input there is none: it holds the newest pairs only.
     """
-    done = {path.parent.name for path in Path(output).glob("*/_SUCCESS") if DATE.fullmatch(path.parent.name)}
+    done = done_nights(output)
     if NIGHT not in location or not done:
         return []
     last = dt.date.fromisoformat(newest)

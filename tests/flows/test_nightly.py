@@ -4,6 +4,7 @@ import datetime as dt
 import time
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 from prefect.events.filters import EventFilter, EventNameFilter
@@ -64,6 +65,21 @@ def test_each_night_is_scored_once_and_missed_ones_into_their_own_folders(wareho
     assert {f"night {date(0)} with sts@1", f"night {date(0)}"} <= {run.name for run in read("flow_runs")}
     scores = [run for run in read("flow_runs") if run.name.startswith(f"score {location.partition('{')[0]}")]
     assert [run.tags for run in scores] == [[TAG]] * 4
+
+
+def test_the_date_of_a_pattern_is_a_partition_column(warehouse, tmp_path: Path):
+    """Kind: readers of a warehouse. With `-o scores/night={night}` DuckDB and Polars see the date of each row, and a second
+    run finds its nights done there."""
+    location, output = warehouse[0], f"{warehouse[1]}/night={{night}}/"
+    run_night(location, output, date(2))
+    run_night(location, output, date(1))
+    assert run_night(location, output, date(1), return_state=True).name == "Completed, done before"
+    expected = [(dt.date.fromisoformat(date(days)), 20) for days in (2, 1)]
+    files = f"{warehouse[1]}/**/[!_]*.parquet"
+    query = "select night, count(score) from read_parquet($files, hive_partitioning = true) group by night order by night"
+    assert duckdb.execute(query, {"files": files}).fetchall() == expected
+    found = pl.read_parquet(files, hive_partitioning=True, try_parse_hive_dates=True)
+    assert found.group_by("night").agg(pl.col("score").count()).sort("night").rows() == expected
 
 
 def test_a_bad_night_does_not_keep_the_others_waiting(warehouse, tmp_path: Path):

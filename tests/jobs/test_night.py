@@ -25,9 +25,9 @@ def warehouse(tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / "in/{night}"), str(tmp_path / "out")
 
 
-def mark_done(output: Path, date: str, *left_out: str) -> None:
+def mark_done(output: Path | str, date: str, *left_out: str) -> None:
     """Leave what a night leaves at its end, with the bad files that were left out of it."""
-    target = sink.Target(output / date)
+    target = sink.Target(night.night_output(str(output), date))
     target.root.mkdir(parents=True, exist_ok=True)
     target.report.touch()
     manifest = {"bad_files": [{"path": name} for name in left_out], "report_sha256": file_sha256(target.report)}
@@ -136,3 +136,57 @@ def test_wrong_dates_times_and_zones_are_named():
         night.finish_time("seven", utc("2026-01-02T02:00"), "UTC")
     with pytest.raises(ConfigError, match=r"Mars/Base.*no such time zone"):
         night.zone("Mars/Base")
+
+
+PATTERNS = [
+    "scores/night={night}",
+    "scores/night={night}/eu",
+    "{night}/night={night}",
+    "scores/night={night}/",
+    "[a-z]*/n={night}",
+]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_an_output_pattern_names_each_nights_folder(pattern: str, warehouse, tmp_path: Path):
+    """Kind: where `{night}` stands. At the end, in the middle, several times, beside glob characters: the date takes its
+    place, and done, missed and first nights are known by it."""
+    location, output = warehouse[0], str(tmp_path / pattern)
+    assert night.night_output(output, "2026-01-02") == tmp_path / pattern.replace("{night}", "2026-01-02")
+    assert night.done_nights(output) == set()
+    assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == ["2026-01-05"]
+    mark_done(output, "2026-01-02")
+    mark_done(output, "2026-01-04")
+    assert night.done_nights(output) == {"2026-01-02", "2026-01-04"}
+    assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == ["2026-01-03", "2026-01-05"]
+
+
+@pytest.mark.parametrize("output", ["scores/night={night}", "scores", "./scores/", "[s]*"])
+def test_a_relative_output_is_read_where_it_is_written(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Kind: how the output is written down. A relative place, one with a slash at its end or with glob characters is the
+    folder of that name and no other."""
+    monkeypatch.chdir(tmp_path)
+    mark_done("scores", "2026-01-01")
+    mark_done("s", "2026-01-03")
+    mark_done(output, "2026-01-02")
+    expected = {"2026-01-02"} | ({"2026-01-01"} if output in ("scores", "./scores/") else set())
+    assert night.done_nights(output) == expected
+
+
+def test_other_dates_and_names_beside_a_pattern_are_no_nights_of_it(tmp_path: Path):
+    """Kind: what lies beside. The old layout, another region, different dates in one path and names that are no dates are
+    not the pattern's nights, and the old layout does not see the pattern's."""
+    output = str(tmp_path / "scores/night={night}/eu-{night}")
+    for place in ("2026-01-01", "night=2026-01-02/us-2026-01-02", "night=2026-01-03/eu-2026-01-04", "night=x/eu-x"):
+        mark_done(str(tmp_path / "scores" / place).replace("2026-01-01", "{night}"), "2026-01-01")
+    assert night.done_nights(output) == set()
+    mark_done(output, "2026-01-05")
+    assert night.done_nights(output) == {"2026-01-05"}
+    assert night.done_nights(str(tmp_path / "scores")) == {"2026-01-01"}
+
+
+@pytest.mark.parametrize("output", ["scores/night={night}.parquet", "scores/{night}/out.parquet"])
+def test_an_output_named_like_a_file_is_refused(output: str):
+    """Kind: a pattern that names a file. A single file has no `_SUCCESS`, so such a night would never be done."""
+    with pytest.raises(UsageError, match=r"a night's scores are a folder"):
+        night.check_choices(output, None, "UTC", None)
