@@ -1,12 +1,15 @@
 """Prefect flows: names, retries, artifacts. The work is done by stsb_batch.jobs; nothing here computes.
 
-Offline by default, with signs of life often enough for a dead run to be found soon: set before Prefect is imported, since it
-reads them once. What the library logs goes to the run page.
+Prefect's files lie in our home, offline by default, with signs of life often enough for a dead run to be found soon: set
+before Prefect is imported, since it reads them once. What the library logs goes to the run page.
 """
 
 import logging
 import os
 
+from stsb_batch.settings import load_settings, prefect_environment
+
+os.environ.update(prefect_environment(load_settings().home))
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")

@@ -31,13 +31,14 @@ from flows.parameters import (
 )
 from flows.refresh import labels_refused, refresh_flow
 from flows.score import remark, score_flow
-from stsb_batch.errors import BusyError, GateRefused
+from flows.server import prefect_home, server_address
+from stsb_batch.errors import BusyError, GateRefused, UnavailableError
 from stsb_batch.jobs import night as nights
 from stsb_batch.jobs.due import refresh_due
 from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.settings import load_settings
+from stsb_batch.settings import check_prefect_home, load_settings
 
 
 def own_night() -> str:
@@ -125,8 +126,18 @@ def run_night(
 
 def run_night_here(**given) -> int:
     """Run one night in this process, with no deployment, under the tag that one would give it; returns its exit code."""
-    with tags(TAG):
-        return run_night(**given)
+    if server_address()[0] is None:
+        check_prefect_home(prefect_home())  # the run brings its own server
+    try:
+        with tags(TAG):
+            return run_night(**given)
+    except RuntimeError as error:
+        if "ephemeral" not in str(error):
+            raise
+        raise UnavailableError(
+            f"Prefect's temporary server did not start within its time. Its files lie in {prefect_home()}. "
+            "See what `stsb-batch doctor` says, or start a server (prefect server start) and name it in PREFECT_API_URL."
+        ) from error
 
 
 def error_of(state: State, night: str, hours: float) -> Exception:

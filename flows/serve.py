@@ -21,12 +21,12 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import ValidationError
 
 from flows.deployments import POOL, apply_automations, apply_deployments, read_deployments
-from flows.server import server_address
+from flows.server import prefect_home, server_address
 from stsb_batch.durable import exclusive_lock
 from stsb_batch.errors import ConfigError, UnavailableError, shown
 from stsb_batch.jobs import night as nights
 from stsb_batch.refresh.label_files import GLUE
-from stsb_batch.settings import load_settings
+from stsb_batch.settings import check_prefect_home, load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
 SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and holds no other up
@@ -88,11 +88,14 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
     """
     schedule.check()  # before anything starts
     home = load_settings().home
+    check_prefect_home(prefect_home())
     with contextlib.ExitStack() as stack:
         stack.enter_context(exclusive_lock(home / "serve.lock", f"the schedule of {home}"))
         api = server_address()[0] or f"http://127.0.0.1:{port}/api"
         if not answers(api) and urlsplit(api).hostname in LOOPBACK:
             yield f"starting a Prefect server (log {home / 'server.log'})"
+            if earlier := earlier_home():
+                yield f"history  before it was kept in {earlier}; set PREFECT_HOME={earlier} to go on there"
             stack.enter_context(local_server(urlsplit(api).port or port, home / "server.log"))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
         yield from register(schedule, webhook=webhook)
@@ -142,6 +145,14 @@ def start_missed_night(schedule: Schedule) -> str | None:
     return night
 
 
+def earlier_home() -> Path | None:
+    """Return the folder where Prefect keeps its history by default, if there is one and none yet where we keep it."""
+    usual = Path(os.path.expanduser("~/.prefect"))  # noqa: PTH111 - no error without a home folder
+    if (prefect_home() / "prefect.db").exists() or not os.access(usual / "prefect.db", os.R_OK):
+        return None
+    return usual
+
+
 def answers(api: str) -> bool:
     """Say whether a Prefect server answers at an address."""
     try:
@@ -156,6 +167,7 @@ def local_server(port: int, log: Path) -> Iterator[None]:
     address = f"http://127.0.0.1:{port}"
     command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
     places = {"PREFECT_UI_URL": address, "PREFECT_SERVER_UI_API_URL": f"{address}/api"}  # what pages and alerts link to
+    places["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(prefect_home() / "ui")  # the package may be another user's
     with log.open("w") as output, child(command, SERVER_SETTINGS | places, output) as process:
         deadline = time.monotonic() + START_SECONDS
         while not answers(f"{address}/api"):

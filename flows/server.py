@@ -1,6 +1,7 @@
-"""Which Prefect server this machine talks to, from the environment or the active profile."""
+"""Which Prefect server this machine talks to, from the environment or the active profile, and where Prefect's files lie."""
 
 from base64 import b64encode
+from pathlib import Path
 
 from prefect.settings import get_current_settings
 
@@ -14,3 +15,8 @@ def server_address() -> tuple[str | None, dict[str, str]]:
         encoded = b64encode(api.auth_string.get_secret_value().encode()).decode()
         return api.url, {"Authorization": f"Basic {encoded}"}
     return api.url, {}
+
+
+def prefect_home() -> Path:
+    """Return the folder of Prefect's own files: database of a server that is started here, results, profiles."""
+    return get_current_settings().home

@@ -102,12 +102,12 @@ def serve(
 
 @machine.command(epilog="Example: stsb-batch doctor")
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: packages, device, disk, models, Prefect server, hub. Exit code 78 when something fails."""
-    from flows.server import server_address
+    """Check this machine: packages, device, disk, models, Prefect's files and server, hub. Exit code 78 when something fails."""
+    from flows.server import prefect_home, server_address
     from stsb_batch.doctor import FAIL, examine
     from stsb_batch.views import show_findings
 
-    findings = list(examine(settings_with(), server_address()))
+    findings = list(examine(settings_with(), server_address(), prefect_home()))
     show_findings(findings, as_json=as_json)
     raise typer.Exit(ConfigError.exit_code if any(finding.state == FAIL for finding in findings) else 0)
 

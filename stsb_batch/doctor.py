@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -15,7 +16,7 @@ from stsb_batch.errors import StsbBatchError
 from stsb_batch.models.hub import hub_answers
 from stsb_batch.models.registry import champions, find_version, list_versions, verified
 from stsb_batch.scoring.engines import choose_engine
-from stsb_batch.settings import Settings
+from stsb_batch.settings import Settings, check_prefect_home
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 GIB = 1 << 30
@@ -33,12 +34,16 @@ class Finding:
     remedy: str = ""
 
 
-def examine(settings: Settings, server: tuple[str | None, dict[str, str]]) -> Iterator[Finding]:
-    """Yield a finding for each part; `server` is the Prefect server's API address and the headers that authenticate us."""
+def examine(settings: Settings, server: tuple[str | None, dict[str, str]], prefect: Path) -> Iterator[Finding]:
+    """Yield a finding for each part.
+
+    `server` is the Prefect server's API address and the headers that authenticate us, `prefect` the folder of its files.
+    """
     yield packages()
     yield device(settings)
     yield disk(settings.home)
     yield registry(settings.home)
+    yield prefect_files(prefect)
     yield from prefect_server(*server)
     yield hub(settings.hub_timeout)
 
@@ -79,13 +84,25 @@ def disk(home: Path) -> Finding:
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not place.is_dir():
         return Finding("disk", FAIL, f"{place} is not a folder", "Set STSB_BATCH_HOME to a folder.")
-    if not os.access(place, os.W_OK):
-        return Finding("disk", FAIL, f"{place} cannot be written to", "Give this user the right, or set STSB_BATCH_HOME.")
+    try:
+        tempfile.TemporaryDirectory(dir=place).cleanup()
+    except OSError as error:
+        remedy = "Give this user the right, make room, or set STSB_BATCH_HOME."
+        return Finding("disk", FAIL, f"{place} cannot be written to ({error.strerror})", remedy)
     free = shutil.disk_usage(place).free
     state = FAIL if free < FREE_FAIL else WARN if free < FREE_WARN else OK
     return Finding(
         "disk", state, f"{free / GIB:,.1f} GiB free at {place}", "Make room, or set STSB_BATCH_HOME." * (state != OK)
     )
+
+
+def prefect_files(home: Path) -> Finding:
+    """Try whether Prefect can write where its database and results lie."""
+    try:
+        check_prefect_home(home)
+    except StsbBatchError as error:
+        return Finding("prefect", FAIL, *str(error).split(". ", maxsplit=1))
+    return Finding("prefect", OK, f"its files lie in {home}")
 
 
 def registry(home: Path) -> Finding:

@@ -1,11 +1,16 @@
-"""Defaults that the environment may change (`STSB_BATCH_<NAME>`). Everything else is an argument."""
+"""Defaults that the environment may change (`STSB_BATCH_<NAME>`), and where Prefect's own files lie."""
 
+import errno
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stsb_batch.errors import ConfigError
+from stsb_batch.errors import CannotCreateError, ConfigError, PermissionDeniedError, StsbBatchError, storage_error
 
 
 class Settings(BaseSettings):
@@ -33,4 +38,57 @@ def load_settings() -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"STSB_BATCH_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
         raise ConfigError(f"Settings are wrong: {wrong}. Correct or unset the variable.") from None
-    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    try:
+        return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    except RuntimeError:
+        raise ConfigError(f"{settings.home}: this user has no home folder. Set STSB_BATCH_HOME to a folder.") from None
+
+
+def prefect_environment(home: Path) -> dict[str, str]:
+    """Return what Prefect's environment lacks so that its files lie in `home`; nothing where PREFECT_HOME is set.
+
+    The profiles that a person made with `prefect config` stay in force, since they may name the server.
+    """
+    ours = {}
+    usual = os.path.expanduser("~/.prefect")  # noqa: PTH111 - leaves ~ in place for a user without a home folder
+    if usual.startswith("~"):
+        ours["HOME"] = str(home)  # Prefect does not start without one
+    if os.environ.get("PREFECT_HOME"):
+        return ours
+    ours["PREFECT_HOME"] = str(home / "prefect")
+    if not os.environ.get("PREFECT_PROFILES_PATH") and os.access(f"{usual}/profiles.toml", os.R_OK):
+        ours["PREFECT_PROFILES_PATH"] = f"{usual}/profiles.toml"
+    return ours
+
+
+def check_prefect_home(home: Path) -> None:
+    """Try to write to Prefect's home and its database; raises an error that names them when that fails.
+
+    A server that cannot would not say so: those who wait for it give up after minutes.
+    """
+    database = home / "prefect.db"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home).close()
+        for file in home.glob("prefect.db*"):
+            file.open("r+b").close()
+        if database.exists():
+            with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=60)) as opened:
+                opened.execute("begin immediate")
+    except OSError as error:
+        raise _unwritable(home, error) from error
+    except sqlite3.Error as error:
+        raise CannotCreateError(
+            f"{database}: Prefect's database cannot be written to ({error}). Check its owner and mode, or move it away: it "
+            "holds the schedule and the history of runs, no scores and no models."
+        ) from error
+
+
+def _unwritable(home: Path, error: OSError) -> StsbBatchError:
+    found = f"{home}: Prefect's files cannot be written there"
+    remedy = "Set PREFECT_HOME, or STSB_BATCH_HOME, to a folder that this user can write to."
+    if isinstance(error, PermissionError):
+        return PermissionDeniedError(f"{found}: no permission. {remedy}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return storage_error(error, "opening Prefect's home", home)
+    return ConfigError(f"{found}: {error.strerror}. {remedy}")

@@ -1,6 +1,7 @@
 """Fixtures: a clean environment for each test, small checkpoints, pairs to score."""
 
 import os
+import tempfile
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -12,6 +13,8 @@ import torch
 for name in list(os.environ):  # the user's settings, before anything reads them
     if name.startswith(("STSB_BATCH_", "PREFECT_")) or name.lower().endswith("_proxy") or name in ("FORCE_COLOR", "COLUMNS"):
         del os.environ[name]
+PREFECT_HOME = tempfile.TemporaryDirectory(prefix="stsb-batch-prefect-")  # of all tests; gone when they end
+os.environ["PREFECT_HOME"] = PREFECT_HOME.name  # before Prefect is imported
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test may ask the network
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 if not torch.cuda.is_available():

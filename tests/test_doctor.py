@@ -68,6 +68,13 @@ def test_disk_space(free: float, state: str, tmp_path: Path, monkeypatch: pytest
     assert (found.state, bool(found.remedy)) == (state, state != "OK")
 
 
+@pytest.mark.parametrize("place", ["/proc/home", "/dev/null/home"])
+def test_a_place_where_nothing_can_be_made_fails(place: str):
+    """Kind: a home that is no place to write, though this user (root, say) may write: it is tried, not looked up."""
+    assert doctor.disk(Path(place)).state == "FAIL"
+    assert doctor.prefect_files(Path(place)).state == "FAIL"
+
+
 def test_registry_without_champion_warns_and_damage_fails(bert: Path, tmp_path: Path):
     """A model whose file changed after registration is found, and named."""
     assert doctor.registry(tmp_path).state == "WARN"
