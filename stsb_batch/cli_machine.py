@@ -102,7 +102,7 @@ def serve(
 
 @machine.command(epilog="Example: stsb-batch doctor")
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine: packages, device, disk, models, Prefect's files and server, hub. Exit code 78 when something fails."""
+    """Check this machine: packages, device, disk, models, Prefect's files and server, hub. Exit code 78 when one fails."""
     from flows.server import prefect_home, server_address
     from stsb_batch.doctor import FAIL, examine
     from stsb_batch.views import show_findings
