@@ -106,7 +106,8 @@ def run_night(
     told, codes, failed = [], [], []
     for date in due:
         place = str(nights.night_output(output, date))
-        scored = limited(nights.night_input(location, date), place, **wanted_scores, return_state=True)
+        model = nights.model_of(output, date)
+        scored = limited(nights.night_input(location, date), place, model=model, **wanted_scores, return_state=True)
         if scored.is_completed():
             done = scored.result()
             told.append(f"{done['rows']:,} rows scored into {done['output']}")

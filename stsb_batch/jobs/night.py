@@ -5,6 +5,7 @@ A night is named by the local date of its scheduled start, `YYYY-MM-DD`, so name
 
 import datetime as dt
 import glob
+import logging
 import re
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -12,9 +13,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, shown
 from stsb_batch.pairs import sink
 from stsb_batch.pairs.listing import find_files
+from stsb_batch.pairs.source import is_recorded
 
 NIGHT = "{night}"
 DATE = r"\d{4}-\d\d-\d\d"
+log = logging.getLogger(__name__)
+NAMED = 5  # files that a message names
 MISSED_DAYS = 7  # nights that a run looks back for missed ones
 
 
@@ -97,31 +101,60 @@ def done_nights(output: str) -> set[str]:
     return {match[1] for match in found if match}
 
 
-def is_whole(output: str, night: str) -> bool:
-    """Say whether a night has been scored to its end, and no bad file was left out of it."""
-    manifest = sink.finished_manifest(sink.Target(night_output(output, night)))
-    return manifest is not None and not manifest["bad_files"]
+def is_whole(location: str, output: str, night: str) -> bool:
+    """Say whether a night has been scored to its end, nothing was left out of it, and its input is what was scored."""
+    manifest = _manifest(output, night)
+    return manifest is not None and not manifest["bad_files"] and not any(_unscored(location, night, manifest))
+
+
+def _unscored(location: str, night: str, manifest: dict) -> tuple[list[Path], list[Path]]:
+    """List the files of a night's input that came after it was scored, and those that were changed.
+
+    Where all nights share one input, what was scored may hold the next night's pairs by now and does not count as changed.
+    """
+    recorded = {file["input"]["path"]: file["input"] for file in manifest["files"]}
+    try:
+        files = find_files(night_input(location, night)).files
+    except NothingToReadError:  # or removed since, as old input is
+        return [], []
+    late = [relative for path, relative in files if str(path) not in recorded]
+    known = [(path, relative) for path, relative in files if str(path) in recorded and NIGHT in location]
+    return late, [relative for path, relative in known if not is_recorded(path, recorded[str(path)])]
+
+
+def model_of(output: str, night: str) -> str:
+    """Name the model for a night: that of the scores that are there already, else the champion."""
+    manifest = _manifest(output, night)
+    return manifest["model"] if manifest else "champion"
+
+
+def _manifest(output: str, night: str) -> dict | None:
+    return sink.finished_manifest(sink.Target(night_output(output, night)))
 
 
 def missed_nights(location: str, output: str, newest: str) -> list[str]:
     """List the nights that were missed up to `newest`, oldest first.
 
-    Missed is a night whose input is there and whose scores are not, after the first night that was ever done and not
-    more than `MISSED_DAYS` back. Where all nights share one input there is none: it holds the newest pairs only.
+    Missed is a night whose input is there and whose scores are not, or part of whose input came after it was done; after
+    the first night that was ever done and not more than `MISSED_DAYS` back. Where all nights share one input there is
+    none: it holds the newest pairs only.
     """
     done = done_nights(output)
     if NIGHT not in location or not done:
         return []
     last = dt.date.fromisoformat(newest)
     window = [(last - dt.timedelta(days=days)).isoformat() for days in range(MISSED_DAYS, -1, -1)]
-    return [night for night in window if night > min(done) and night not in done and _has_input(location, night)]
+    return [night for night in window if night >= min(done) and _has_more(location, output, night)]
 
 
-def _has_input(location: str, night: str) -> bool:
-    try:
-        return bool(find_files(night_input(location, night)).files)
-    except NothingToReadError:
-        return False
+def _has_more(location: str, output: str, night: str) -> bool:
+    """Say whether files of a night are still to be scored; those that a finished night left out are its own run's."""
+    manifest = _manifest(output, night)
+    late, changed = _unscored(location, night, manifest or {"files": []})
+    if changed:
+        log.warning("night %s: input was changed after it was scored (%s)", night, ", ".join(map(shown, changed[:NAMED])))
+    left_out = {file["path"] for file in manifest["bad_files"]} if manifest else set()
+    return any(shown(relative) not in left_out for relative in late)
 
 
 def due_nights(location: str, output: str, night: str, newest: str) -> list[str]:
@@ -129,5 +162,5 @@ def due_nights(location: str, output: str, night: str, newest: str) -> list[str]
 
     A night that files were left out of is thus mended by its own run, started again once they are replaced.
     """
-    own = set() if is_whole(output, night) else {night}
+    own = set() if is_whole(location, output, night) else {night}
     return sorted(own | set(missed_nights(location, output, newest)))

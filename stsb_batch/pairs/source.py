@@ -19,7 +19,7 @@ from stsb_batch.errors import BadFileError, UsageError, first_line, shown
 from stsb_batch.pairs.listing import Listing
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
-from stsb_batch.pairs.schema import METADATA_PREFIX, Columns, check_columns
+from stsb_batch.pairs.schema import Columns, check_columns
 
 WINDOW_ROWS = 65_536  # rows held at a time, and the span in which batches are ordered by length
 READ_BYTES = 1 << 20  # of a column chunk held compressed
@@ -164,7 +164,7 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
         relative=relative,
         stamp=stamp,
         row_groups=tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)),
-        schema=_without_own_metadata(schema),
+        schema=schema,
     )
 
 
@@ -187,22 +187,34 @@ def with_digest(source: SourceFile, recorded: dict) -> SourceFile:
 
     Raises `BadFileError` (INPUT_CHANGED) when it is no longer the file that was inspected.
     """
-    if (
-        recorded.get("sha256")
-        and recorded.get("path") == str(source.path)
-        and {**recorded, **asdict(source.stamp)} == recorded
-    ):
+    if recorded.get("sha256") and recorded.get("path") == str(source.path) and _has_stamp(recorded, source.stamp):
         return replace(source, sha256=recorded["sha256"])
-    digest = _digest(source)
+    digest = _digest(source.path)
     if digest is None:
         raise _changed(source)
     return replace(source, sha256=digest)
 
 
-def _digest(source: SourceFile) -> str | None:
+def is_recorded(path: Path, recorded: dict) -> bool:
+    """Say whether a file still is the one of which output has a record: by its stamp, else by its bytes."""
+    try:
+        with path.open("rb") as file:
+            stamp = _stamp(file)
+    except OSError:
+        return False
+    if "sha256" not in recorded:  # by a version that knew inputs by their time
+        return (stamp.size, stamp.mtime_ns) == (recorded.get("size"), recorded.get("mtime_ns"))
+    return _has_stamp(recorded, stamp) or _digest(path) == recorded["sha256"]
+
+
+def _has_stamp(recorded: dict, stamp: Stamp) -> bool:
+    return {**recorded, **asdict(stamp)} == recorded
+
+
+def _digest(path: Path) -> str | None:
     """Read a file's SHA-256; None when it cannot be read or does not hold still."""
     try:
-        with source.path.open("rb") as file:
+        with path.open("rb") as file:
             before = _stamp(file)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return digest if _stamp(file) == before else None
@@ -210,23 +222,12 @@ def _digest(source: SourceFile) -> str | None:
         return None
 
 
-def _without_own_metadata(schema: pa.Schema) -> pa.Schema:
-    """Drop footer entries of an earlier scoring, so that scoring scored files does not mix two runs."""
-    metadata = {k: v for k, v in (schema.metadata or {}).items() if not k.startswith(METADATA_PREFIX.encode())}
-    return schema.with_metadata(metadata or None)
-
-
 def check_unchanged(source: SourceFile) -> None:
     """Raise `BadFileError` (INPUT_CHANGED) when the file is no longer the one that was planned. Parses nothing.
 
     One that was only touched, or written again with the same bytes, is still the same.
     """
-    try:
-        with source.path.open("rb") as file:
-            stamp = _stamp(file)
-    except OSError:
-        raise _changed(source) from None
-    if stamp != source.stamp and not (source.sha256 and _digest(source) == source.sha256):
+    if not is_recorded(source.path, source.record()):
         raise _changed(source)
 
 

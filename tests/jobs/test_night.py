@@ -1,6 +1,7 @@
 """Nights: which date a run belongs to, which nights it has to score."""
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from stsb_batch.durable import file_sha256
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.jobs import night
-from stsb_batch.pairs import sink
+from stsb_batch.pairs import sink, source
 from tests.conftest import make_pairs
 
 
@@ -21,16 +22,22 @@ def warehouse(tmp_path: Path) -> tuple[str, str]:
     """Return pairs for the nights of 1 to 5 January, and where scores go; those of the 2nd are done."""
     for day in range(1, 6):
         make_pairs(1).write_parquet(tmp_path / f"in/2026-01-0{day}/part.parquet", mkdir=True)
-    mark_done(tmp_path / "out", "2026-01-02")
+    mark_done(tmp_path / "out", "2026-01-02", tmp_path / "in/2026-01-02/part.parquet")
     return str(tmp_path / "in/{night}"), str(tmp_path / "out")
 
 
-def mark_done(output: Path | str, date: str, *left_out: str) -> None:
-    """Leave what a night leaves at its end, with the bad files that were left out of it."""
+def mark_done(output: Path | str, date: str, *scored: Path, left_out: tuple[str, ...] = ()) -> None:
+    """Leave what a night leaves at its end, with the files that were scored and the bad ones that were left out."""
     target = sink.Target(night.night_output(str(output), date))
     target.root.mkdir(parents=True, exist_ok=True)
     target.report.touch()
-    manifest = {"bad_files": [{"path": name} for name in left_out], "report_sha256": file_sha256(target.report)}
+    inputs = [source.with_digest(source.inspect_file(path, Path(path.name)), {}) for path in scored]
+    manifest = {
+        "model": "champion@1",
+        "files": [{"input": file.record()} for file in inputs],
+        "bad_files": [{"path": name} for name in left_out],
+        "report_sha256": file_sha256(target.report),
+    }
     sink.finish_commits(target, manifest, [])
 
 
@@ -71,17 +78,46 @@ def test_a_done_night_is_left_alone(warehouse):
     """Nothing is due for a night that is done when none was missed."""
     location, output = warehouse
     for day in (3, 4, 5):
-        mark_done(Path(output), f"2026-01-0{day}")
+        mark_done(output, f"2026-01-0{day}", Path(location.format(night=f"2026-01-0{day}"), "part.parquet"))
     assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == []
 
 
 def test_a_night_without_a_bad_file_is_due_for_its_own_run_only(warehouse):
     """What was left out can have been replaced when somebody starts that night again; later nights do not look."""
     location, output = warehouse
-    mark_done(Path(output), "2026-01-03", "part.parquet")
-    mark_done(Path(output), "2026-01-04")
+    mark_done(output, "2026-01-03", left_out=("part.parquet",))
+    mark_done(output, "2026-01-04", Path(location.format(night="2026-01-04"), "part.parquet"))
     assert night.due_nights(location, output, "2026-01-03", "2026-01-04") == ["2026-01-03"]
     assert night.due_nights(location, output, "2026-01-04", "2026-01-04") == []
+
+
+def test_a_file_that_comes_late_is_due(warehouse):
+    """Kind: taken for done by name alone. A file that comes into a finished night is scored, by later nights' runs too."""
+    location, output = warehouse
+    make_pairs(1).write_parquet(Path(location.format(night="2026-01-02"), "late.parquet"))
+    assert night.due_nights(location, output, "2026-01-02", "2026-01-02") == ["2026-01-02"]
+    assert night.due_nights(location, output, "2026-01-03", "2026-01-03") == ["2026-01-02", "2026-01-03"]
+    assert (night.model_of(output, "2026-01-02"), night.model_of(output, "2026-01-03")) == ("champion@1", "champion")
+
+
+def test_a_file_that_was_replaced_is_due_for_its_own_run_only(warehouse):
+    """Kind: taken for done by name and size. Other bytes are noticed, a mere touch is not; other nights' runs go on."""
+    location, output = warehouse
+    scored = Path(location.format(night="2026-01-02"), "part.parquet")
+    os.utime(scored, ns=(1, 1))
+    assert night.is_whole(location, output, "2026-01-02")
+    content = bytearray(scored.read_bytes())
+    content[8] ^= 1
+    scored.write_bytes(content)
+    assert not night.is_whole(location, output, "2026-01-02")
+    assert night.due_nights(location, output, "2026-01-03", "2026-01-03") == ["2026-01-03"]
+
+
+def test_input_that_was_removed_leaves_its_night_done(warehouse):
+    """Old pairs are deleted in time; their scores stay, and nothing is due for them."""
+    location, output = warehouse
+    Path(location.format(night="2026-01-02"), "part.parquet").unlink()
+    assert night.is_whole(location, output, "2026-01-02")
 
 
 def test_a_first_run_scores_its_own_night_only(warehouse, tmp_path: Path):
@@ -155,8 +191,8 @@ def test_an_output_pattern_names_each_nights_folder(pattern: str, warehouse, tmp
     assert night.night_output(output, "2026-01-02") == tmp_path / pattern.replace("{night}", "2026-01-02")
     assert night.done_nights(output) == set()
     assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == ["2026-01-05"]
-    mark_done(output, "2026-01-02")
-    mark_done(output, "2026-01-04")
+    mark_done(output, "2026-01-02", Path(location.format(night="2026-01-02"), "part.parquet"))
+    mark_done(output, "2026-01-04", Path(location.format(night="2026-01-04"), "part.parquet"))
     assert night.done_nights(output) == {"2026-01-02", "2026-01-04"}
     assert night.due_nights(location, output, "2026-01-05", "2026-01-05") == ["2026-01-03", "2026-01-05"]
 
@@ -168,7 +204,7 @@ def test_a_relative_output_is_read_where_it_is_written(output: str, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     mark_done("scores", "2026-01-01")
     mark_done("s", "2026-01-03")
-    mark_done(output, "2026-01-02")
+    mark_done(output, "2026-01-02", Path(location.format(night="2026-01-02"), "part.parquet"))
     expected = {"2026-01-02"} | ({"2026-01-01"} if output in ("scores", "./scores/") else set())
     assert night.done_nights(output) == expected
 
