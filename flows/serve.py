@@ -15,12 +15,20 @@ from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import httpx
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments import run_deployment
-from prefect.server.schemas.schedules import CronSchedule
+from prefect.server.schemas import schedules as server_schedules
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import ValidationError
 
-from flows.deployments import POOL, apply_automations, apply_deployments, read_deployments
+from flows.deployments import (
+    POOL,
+    apply_automations,
+    apply_deployments,
+    read_deployments,
+    read_nightly,
+    scheduled_starts,
+)
 from flows.server import prefect_home, server_address
 from stsb_batch.durable import exclusive_lock
 from stsb_batch.errors import ConfigError, UnavailableError, shown
@@ -72,7 +80,7 @@ class Schedule:
     def starts(self, count: int, since: dt.datetime) -> list[dt.datetime]:
         """Return the scheduled starts from a moment on, as the server will schedule them."""
         try:
-            schedule = CronSchedule(cron=self.cron, timezone=self.timezone)
+            schedule = server_schedules.CronSchedule(cron=self.cron, timezone=self.timezone)
         except ValidationError:
             raise ConfigError(
                 f"{shown(self.cron)}: not a cron schedule. Write minute, hour, day, month, weekday: '0 2 * * *'."
@@ -80,7 +88,7 @@ class Schedule:
         return asyncio.run(schedule.get_dates(count, start=since))
 
 
-def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -> Iterator[str]:
+def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200, reset: bool = False) -> Iterator[str]:
     """Run the schedule on this machine until the caller stops; yields lines for a person as things come up.
 
     Uses the Prefect server that is configured, or the one that answers on the port, or starts one. A second call for the
@@ -98,7 +106,7 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
                 yield f"history  before it was kept in {earlier}; set PREFECT_HOME={earlier} to go on there"
             stack.enter_context(local_server(urlsplit(api).port or port, home / "server.log"))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
-        yield from register(schedule, webhook=webhook)
+        yield from register(schedule, webhook=webhook, reset=reset)
         command = ["worker", "start", "--pool", POOL, "--limit", str(RUNS_AT_ONCE), "--install-policy", "never"]
         # runs start in folders of their own, from which a relative home would be another one
         worker = stack.enter_context(child(command, {"PREFECT_API_URL": api, "STSB_BATCH_HOME": str(home)}))
@@ -106,7 +114,7 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
         yield "Ctrl-C stops"
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(SETTLE_SECONDS)
-        if worker.poll() is None and (night := start_missed_night(schedule)):
+        if worker.poll() is None and (night := start_missed_night()):
             yield f"missed   night {night} has not been scored, it starts now"
         worker.wait()
         raise UnavailableError(
@@ -114,31 +122,49 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200) -
         )
 
 
-def register(schedule: Schedule, *, webhook: str | None = None) -> Iterator[str]:
-    """Put deployments and automations on the server; workers of the pool, here or elsewhere, take the runs."""
-    start = schedule.check()
+def register(schedule: Schedule, *, webhook: str | None = None, reset: bool = False) -> Iterator[str]:
+    """Put deployments and automations on the server; workers of the pool, here or elsewhere, take the runs.
+
+    What people changed on the server is kept, and named, unless a reset is asked for.
+    """
+    schedule.check()
     api = server_address()[0]
     if not api or not answers(api):
         raise UnavailableError(f"{api or 'No server is configured'}: no answer. Name a running server in PREFECT_API_URL.")
     deployments = read_deployments(schedule.parameters(), cron=schedule.cron, timezone=schedule.timezone)
-    apply_deployments(deployments)
+    kept = apply_deployments(deployments, reset=reset)
     yield f"runs     {', '.join(deployment.name for deployment in deployments)} (work pool {POOL})"
-    names = apply_automations(webhook)
+    names, kept_automations = apply_automations(webhook, reset=reset)
     told = f"{len(names)} automations" if len(names) > 1 else "none; name a webhook with --webhook"
     yield f"alerts   {told}"
-    yield f"nightly  {schedule.cron} {schedule.timezone}, next {start:%Y-%m-%d %H:%M}"
+    if kept := [*kept, *kept_automations]:
+        yield "changed on the server, and kept (--reset takes it back to what this command says):"
+        yield from (f"         {line}" for line in kept)
+    yield f"nightly  {_next_start()}"
 
 
-def start_missed_night(schedule: Schedule) -> str | None:
+def _next_start() -> str:
+    """Say when the nightly run starts next, by what holds on the server."""
+    nightly = read_nightly()
+    starts = scheduled_starts(nightly, 1, dt.datetime.now(dt.UTC))
+    if not starts:
+        return "is paused on the server, no night starts by itself"
+    schedules = [one.schedule for one in nightly.schedules if one.active and isinstance(one.schedule, CronSchedule)]
+    return ", ".join([f"{one.cron} {one.timezone}" for one in schedules] + [f"next {starts[0]:%Y-%m-%d %H:%M}"])
+
+
+def start_missed_night() -> str | None:
     """Start the newest night if its time passed while nothing ran here; return its date, None when there is nothing to do.
 
-    Only where nights have been scored before: a first start scores nothing by itself.
+    Only where nights have been scored before: a first start scores nothing by itself. Schedule and parameters are those on
+    the server; a schedule that is paused there has missed nothing.
     """
-    now, given = dt.datetime.now(dt.UTC), schedule.parameters()
-    passed = [start for start in schedule.starts(10, now - dt.timedelta(days=8)) if start <= now]
+    now, nightly = dt.datetime.now(dt.UTC), read_nightly()
+    given = nightly.parameters
+    passed = [start for start in scheduled_starts(nightly, 10, now - dt.timedelta(days=8)) if start <= now]
     if not passed:
         return None
-    night = nights.night_of(passed[-1], schedule.timezone)
+    night = nights.night_of(passed[-1], given.get("timezone", "UTC"))
     if night not in nights.missed_nights(given["location"], given["output"], night):
         return None
     run_deployment("nightly/nightly", scheduled_time=passed[-1], timeout=0, as_subflow=False)

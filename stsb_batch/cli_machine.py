@@ -81,6 +81,9 @@ def serve(
     register_only: Annotated[
         bool, typer.Option("--register-only", help="for workers elsewhere: tell the configured server, and end")
     ] = False,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="take changes made on the server back to what this command says")
+    ] = False,
 ) -> None:
     """Run it every night: Prefect server with its UI, schedule, alerts, worker. Stop with Ctrl-C."""
     from flows import serve as room
@@ -92,7 +95,9 @@ def serve(
     schedule = room.Schedule(location, output, cron, timezone, nightly)
     try:
         lines = (
-            room.register(schedule, webhook=webhook) if register_only else room.serve(schedule, webhook=webhook, port=port)
+            room.register(schedule, webhook=webhook, reset=reset)
+            if register_only
+            else room.serve(schedule, webhook=webhook, port=port, reset=reset)
         )
         for line in lines:
             say(line)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.server.events.actions import CallWebhook
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource
 
 from flows import TAG, events
-from flows.deployments import DEPLOY, POOL, apply_automations, apply_deployments, read_deployments
+from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
 from flows.serve import Schedule, start_missed_night
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.jobs.night import night_of
@@ -67,11 +66,11 @@ def test_a_night_missed_while_nothing_ran_is_started_once_it_counts_as_missed(ha
     make_pairs(1).write_parquet(tmp_path / f"in/{today}/part.parquet", mkdir=True)
     apply_deployments(read_deployments(schedule.parameters(), cron=schedule.cron, timezone="UTC"))
     others = {run.id for run in read("flow_runs")}
-    assert start_missed_night(schedule) is None
+    assert start_missed_night() is None
     earlier = tmp_path / f"out/{today - dt.timedelta(days=1)}"
     earlier.mkdir(parents=True)
     (earlier / "_SUCCESS").touch()
-    assert start_missed_night(schedule) == str(today)
+    assert start_missed_night() == str(today)
     starts = [run.expected_start_time for run in read("flow_runs") if run.id not in others and not run.auto_scheduled]
     assert starts == [dt.datetime.combine(today, dt.time(), dt.UTC)]
 
@@ -120,18 +119,6 @@ def test_dead_runs_are_looked_for_among_ours(tag: str, ours: bool):
     assert trigger.starts_after(beat.event)
     assert trigger.covers(beat) is ours
     assert {tag for one in deployments().values() for tag in one.tags} == {TAG}
-
-
-def test_an_automation_that_is_switched_off_stays_so(harness):
-    """Applying again, as each start of `serve` does, mends what was changed and switches nothing on."""
-    [name] = apply_automations(None)
-    with get_client(sync_client=True) as client:
-        [found] = client.read_automations_by_name(name)
-        changed = AutomationCore(**found.model_dump(include=set(AutomationCore.model_fields) - {"owner_resource"}))
-        client.update_automation(found.id, changed.model_copy(update={"enabled": False, "description": "other"}))
-        apply_automations(None)
-        [again] = client.read_automations_by_name(name)
-    assert (again.id, again.enabled, again.description) == (found.id, False, found.description)
 
 
 def test_automations_are_valid_and_know_our_events():
