@@ -7,6 +7,7 @@ import asyncio
 import datetime as dt
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from prefect.blocks.webhook import Webhook
@@ -24,10 +25,12 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import TypeAdapter
 
 from flows import edits
+from flows.server import server_address
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 POOL = "stsb-batch"
 WEBHOOK = "stsb-batch-alerts"  # name of the block that holds the address; a secret for Prefect
+SERVER = "stsb-batch-server"  # the same for the server's own address, by which it changes a run on a condition
 RECORDS = {"deployments": "stsb_batch_deployments", "automations": "stsb_batch_automations"}  # variables on the server
 
 
@@ -159,8 +162,8 @@ def apply_automations(webhook: str | None, path: Path | None = None, *, reset: b
     wanted = yaml.safe_load((path or DEPLOY / "automations.yaml").read_text())["automations"]
     kept = []
     with get_client(sync_client=True) as client:
-        block = _webhook_block(webhook)
-        applied = [core for entry in wanted if (core := _automation(entry, block))]
+        blocks = {WEBHOOK: _webhook_block(webhook), SERVER: _server_block()}
+        applied = [core for entry in wanted if (core := _automation(entry, blocks))]
         record = {} if reset else edits.read_record(client, RECORDS["automations"])
         for core in applied:
             kept += _apply_automation(client, core, record.get(core.name), reset=reset)
@@ -179,14 +182,23 @@ def _webhook_block(webhook: str | None) -> str | None:
         return None
 
 
-def _automation(entry: dict, block: str | None) -> AutomationCore | None:
-    actions = []
-    for action in entry["actions"]:
-        if action["type"] != "call-webhook":
-            actions.append(action)
-        elif block:
-            actions.append(action | {"block_document_id": block})
-    return AutomationCore(**entry | {"actions": actions}) if actions else None
+def _server_block() -> str:
+    """Save the server's own address, with what authenticates us there, and return the block's id."""
+    api, headers = server_address()
+    block = Webhook(
+        url=f"{api}/flow_runs/bulk_set_state",
+        headers={"Content-Type": "application/json"} | headers,
+        # Prefect 3.8: calls that share a pool end each other; without TLS this chooses a pool apart from the alerts'
+        verify=urlsplit(api).scheme == "https",
+    )
+    return str(block.save(SERVER, overwrite=True))
+
+
+def _automation(entry: dict, blocks: dict[str, str | None]) -> AutomationCore | None:
+    """Return an automation whose webhooks are blocks of this server; None for one whose webhook nobody has named."""
+    [action] = entry["actions"]
+    block = blocks[action.get("block_document_id", WEBHOOK)]
+    return AutomationCore(**entry | {"actions": [action | {"block_document_id": block}]}) if block else None
 
 
 def _apply_automation(client: SyncPrefectClient, core: AutomationCore, last: dict | None, *, reset: bool) -> list[str]:

@@ -1,6 +1,8 @@
 """The schedule: one run for each local date, what deploy/ says, what is refused before anything starts."""
 
+import asyncio
 import datetime as dt
+import json
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -8,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 from prefect.events.schemas.automations import AutomationCore
-from prefect.server.events.actions import CallWebhook
+from prefect.server.events.actions import CallWebhook, LabelDiver
 from prefect.server.events.schemas.automations import EventTrigger
 from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource
+from prefect.server.utilities.user_templates import TemplateRenderError, render_user_template
 
 from flows import TAG, events
 from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
@@ -119,6 +122,38 @@ def test_dead_runs_are_looked_for_among_ours(tag: str, ours: bool):
     assert trigger.starts_after(beat.event)
     assert trigger.covers(beat) is ours
     assert {tag for one in deployments().values() for tag in one.tags} == {TAG}
+
+
+def render(payload: str, **context) -> str:
+    """Render a payload of deploy/automations.yaml as the server does."""
+    CallWebhook._register_filters_if_needed()
+    text = yaml.safe_load((DEPLOY / "automations.yaml").read_text())["payloads"][payload]
+    return asyncio.run(render_user_template(text.replace('(flow_run|ui_url or "")', '""'), context))
+
+
+def test_a_dead_run_is_asked_for_by_its_state_now():
+    """Kind: actions on a run whose last event was lost. What is sent names one run and the state that it must have."""
+    sent = json.loads(render("dead", labels=LabelDiver({"prefect.resource.id": "prefect.flow-run.some-id"})))
+    assert sent["flow_runs"] == {"id": {"any_": ["some-id"]}, "state": {"type": {"any_": ["RUNNING"]}}}
+    assert sent["state"]["type"] == "CRASHED"
+
+
+def test_a_run_that_has_ended_is_not_told_to_be_late():
+    """Kind: alerts about a run whose last event was lost. The payload does not render, so nothing is sent."""
+    run = {"name": "night", "id": "some-id", "state": {"name": "Running", "message": None}, "end_time": None}
+    assert json.loads(render("late", automation={"name": "late"}, flow_run=run))["text"] == "late: night is Running.  "
+    with pytest.raises(TemplateRenderError):
+        render("late", automation={"name": "late"}, flow_run=run | {"end_time": "2026-01-02"})
+
+
+def test_a_failure_is_told_once_for_each_attempt():
+    """Kind: events that come again. A trigger that has fired is quiet for a while: about that attempt of that run, or about
+    that event of it."""
+    entries = yaml.safe_load((DEPLOY / "automations.yaml").read_text())["automations"]
+    triggers = [entry["trigger"] for entry in entries if entry["trigger"]["posture"] == "Reactive"]
+    assert all(trigger["within"] >= 3600 and "prefect.resource.id" in trigger["for_each"] for trigger in triggers)
+    [failed] = [trigger for trigger in triggers if "prefect.flow-run.Failed" in trigger["expect"]]
+    assert failed["for_each"] == ["prefect.resource.id", "prefect.run-count"]
 
 
 def test_automations_are_valid_and_know_our_events():
