@@ -154,6 +154,8 @@ def test_a_failure_is_told_once_for_each_attempt():
     assert all(trigger["within"] >= 3600 and "prefect.resource.id" in trigger["for_each"] for trigger in triggers)
     [failed] = [trigger for trigger in triggers if "prefect.flow-run.Failed" in trigger["expect"]]
     assert failed["for_each"] == ["prefect.resource.id", "prefect.run-count"]
+    others = [name for entry in entries if entry["trigger"] != failed for name in entry["trigger"]["expect"]]
+    assert not set(failed["expect"]) & set(others)
 
 
 def test_automations_are_valid_and_know_our_events():
