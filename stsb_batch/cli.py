@@ -148,15 +148,20 @@ def report(
 
 @app.command(epilog="Example: stsb-batch verify night.scored/")
 def verify(
-    location: Annotated[Path, typer.Argument(metavar="OUT", help="an output folder or a scored file")],
+    location: Annotated[Path, typer.Argument(metavar="OUT", help="an output folder, a scored file, or STSB_BATCH_HOME")],
     sample: Annotated[int, typer.Option(min=0, help="rows to score again with the recorded model")] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Check a run's output: manifest, hashes, page checksums, rows, and a sample scored again."""
+    """Check a run's output: manifest, hashes, page checksums, rows, and a sample scored again; or all that a home keeps."""
     from stsb_batch.jobs.verify import verify_output
+    from stsb_batch.jobs.verify_home import is_home, verify_home
     from stsb_batch.views import show_verification
 
-    found = verify_output(location, sample=sample, settings=settings_with())
+    settings = settings_with()
+    if is_home(location, settings):
+        found = verify_home(location)
+    else:
+        found = verify_output(location, sample=sample, settings=settings)
     show_verification(found, as_json=as_json)
     raise typer.Exit(65 if found.problems else 0)
 

@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 from stsb_batch.errors import StsbBatchError
+from stsb_batch.jobs.verify import Verification
+from stsb_batch.jobs.verify_home import model_problems, report_problems
 from stsb_batch.models.hub import hub_answers
-from stsb_batch.models.registry import champions, find_version, list_versions, verified
+from stsb_batch.models.registry import champions, list_versions
 from stsb_batch.scoring.engines import choose_engine
 from stsb_batch.settings import Settings, check_prefect_home
 
@@ -44,6 +46,7 @@ def examine(settings: Settings, server: tuple[str | None, dict[str, str]], prefe
     yield disk(settings.home)
     yield registry(settings.home)
     yield prefect_files(prefect)
+    yield reports(settings.home)
     yield from prefect_server(*server)
     yield hub(settings.hub_timeout)
 
@@ -107,18 +110,23 @@ def prefect_files(home: Path) -> Finding:
 
 def registry(home: Path) -> Finding:
     """Check every registered model against its card."""
-    try:
-        versions, stack = list_versions(home), champions(home)["stack"]
-        for one in [*versions, *([find_version(home, "champion")] if stack else [])]:
-            verified(one)
-    except StsbBatchError as error:
+    if problems := list(model_problems(home, Verification())):
         return Finding(
-            "models", FAIL, str(error), "Restore the folder from a backup, or roll back: stsb-batch models rollback."
+            "models", FAIL, problems[0], "Restore the folder from a backup, or roll back: stsb-batch models rollback."
         )
+    versions, stack = list_versions(home), champions(home)["stack"]
     if not stack:
         remedy = "Make one: stsb-batch refresh --labels labelled.parquet --base-model minilm."
         return Finding("models", WARN, f"{len(versions)} versions, no champion", remedy)
     return Finding("models", OK, f"{len(versions)} versions whole, champion {stack[-1]}")
+
+
+def reports(home: Path) -> Finding:
+    """Check the reports of all runs; a damaged one is left out when nights are compared."""
+    found = Verification()
+    if problems := list(report_problems(home, found)):
+        return Finding("reports", WARN, problems[0], f"Remove what is named by: stsb-batch verify {home}")
+    return Finding("reports", OK, f"{found.files:,} in the history")
 
 
 def prefect_server(url: str | None, headers: dict[str, str]) -> Iterator[Finding]:

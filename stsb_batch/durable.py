@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -46,15 +47,40 @@ def replace_durably(staged: Path, final: Path) -> None:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a small file so that readers see its old or its new content, never a part."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.inprogress")
+    """Write a small file so that readers see its old or its new content, never a part.
+
+    What processes that died in between have left in the folder goes.
+    """
     try:
-        staged.write_bytes(content)
-        replace_durably(staged, path)
+        sweep_unfinished(path.parent)
+        with _held(path.with_name(f".{path.name}.{uuid.uuid4().hex}.inprogress")) as staged:
+            staged.write_bytes(content)
+            replace_durably(staged, path)
     except OSError as error:
         raise storage_error(error, "writing", path) from error
-    finally:
-        staged.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _held(staged: Path) -> Iterator[Path]:
+    """Make a file and hold a kernel lock on it while it is written: without one it is what a dead process has left."""
+    while True:
+        with staged.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not staged.exists():
+                continue  # swept before it was locked
+            try:
+                yield staged
+            finally:
+                staged.unlink(missing_ok=True)
+            return
+
+
+def sweep_unfinished(folder: Path) -> None:
+    """Remove the files of a folder that `write_atomically` began and whose writer is dead."""
+    for staged in folder.glob(".*.inprogress"):
+        with contextlib.suppress(OSError), staged.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            staged.unlink()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from stsb_batch.errors import BadDataError, NothingToReadError, first_line
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.verify import Verification
+from stsb_batch.pairs.layout import Target, is_report, report_of
 from stsb_batch.pairs.sink import choose_target
 from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.report.people import counted, report_view
@@ -164,12 +165,13 @@ def show_bench(found: dict, *, as_json: bool) -> None:
 def read_report(location: Path) -> pl.DataFrame:
     """Read a report by the name of an output folder, a scored file, its input, or the report itself."""
     if location.is_dir():
-        path = location / "_report.parquet"
-    elif location.name == "_report.parquet" or location.name.endswith(".report.parquet"):
+        path = report_of(Target(location))
+    elif is_report(location):
         path = location
     else:
-        beside = location.with_suffix(".report.parquet")
-        path = beside if beside.is_file() or not location.is_file() else choose_target(str(location), None).report
+        path = report_of(Target(location.parent, location))
+        if not path.is_file() and location.is_file():
+            path = report_of(choose_target(str(location), None))
     if not path.is_file():
         raise NothingToReadError(f"{location}: no report there ({path.name} is missing). Score something first.")
     try:

@@ -73,7 +73,7 @@ def test_score_report_and_rerun(champion: Path, pairs_file: Path):
     assert "in.scored.parquet" in first.stdout
     assert "Pearson" in first.stdout
     assert pl.read_parquet(pairs_file.with_name("in.scored.parquet"))["score"].null_count() == 0
-    for place in (pairs_file, pairs_file.with_name("in.scored.parquet"), pairs_file.with_name("in.scored.report.parquet")):
+    for place in (pairs_file, pairs_file.with_name("in.scored.parquet"), pairs_file.with_name("_in.scored.report.pq")):
         assert "Pearson" in run("report", place).stdout
     assert "Nothing to do" in run("score", pairs_file).stdout
 

@@ -14,16 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from stsb_batch.errors import shown, storage_error
+from stsb_batch.durable import file_sha256
+from stsb_batch.errors import StsbBatchError, first_line, shown, storage_error
+from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.sink import footer_entries
 from stsb_batch.report.sketch import Sketch
+from stsb_batch.report.table import SCHEMA, content_sha256
 
 log = logging.getLogger(__name__)
 
 # 2026-01-02, 20260102, 2026/01/02, year=2026/month=01/day=02
 DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)\D{0,7}?(0[1-9]|1[0-2])\D{0,5}?(0[1-9]|[12]\d|3[01])(?!\d)")
+DIGEST = re.compile("-([0-9a-f]{64})$")
 LOOKED_AT = 1_000  # reports, the newest first; older ones are not searched for a run to compare with
 
 
@@ -44,6 +50,14 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Report:
+    """A report file: its table and the entries of its footer."""
+
+    report: pl.DataFrame
+    footer: dict[str, str]
+
+
+@dataclass(frozen=True)
 class PastRun:
     """An earlier run: its night (or the day it ran), its report and the sketch of its rows."""
 
@@ -59,9 +73,20 @@ def series_of(location: str, columns: Columns) -> Series:
     return Series(f"{DATE.sub('{date}', place)} [{columns.left}, {columns.right}]", night)
 
 
-def report_name(started: dt.datetime, run_id: str) -> str:
-    """Name a run's report in the history: by the moment it started, to the microsecond, so that names sort by time."""
-    return f"{_moment(started)}-{run_id[:8]}.parquet"
+def report_name(started: dt.datetime, sha256: str) -> str:
+    """Name a run's report in the history: by the moment it started, so that names sort by time, and by its digest."""
+    return f"{_moment(started)}-{sha256}.parquet"
+
+
+def is_checked(path: Path) -> bool:
+    """Say whether the name of a report in the history tells its digest; those of version 0.1.0 do not."""
+    return DIGEST.search(path.stem) is not None
+
+
+def is_damaged(path: Path) -> bool:
+    """Say whether a report of the history is not the one that was written, as far as its name tells."""
+    digest = DIGEST.search(path.stem)
+    return digest is not None and file_sha256(path) != digest[1]
 
 
 def reports_folder(home: Path) -> Path:
@@ -86,6 +111,13 @@ def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1
     """
     found: dict[str, Path] = {}
     for path in sorted(reports_folder(home).glob("*.parquet"), reverse=True)[:LOOKED_AT]:
+        try:
+            if not path.is_file() or is_damaged(path):  # known before a library parses it
+                log.warning("%s: not compared with, since it is damaged. Remove it", shown(path))
+                continue
+        except OSError as error:
+            log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), error.strerror)
+            continue
         entries = footer_entries(path)
         night = entries.get("night", "")
         is_earlier = night < series.night if night else path.name < _moment(before)
@@ -101,9 +133,34 @@ def _moment(moment: dt.datetime) -> str:
 
 def _read_run(path: Path) -> PastRun | None:
     try:
-        entries, report = footer_entries(path), pl.read_parquet(path, memory_map=False, glob=False)
-        title = Series(entries["series"], entries["night"]).title or f"{report['run_at'][0]:%Y-%m-%d}"
-        return PastRun(title, report, Sketch(**json.loads(entries["sketch"])))
-    except (OSError, KeyError, TypeError, ValueError, IndexError, pl.exceptions.PolarsError) as error:
-        log.warning("%s: not compared with, since it cannot be read (%s)", shown(path.name), type(error).__name__)
+        read = _read_report(path) if is_checked(path) else earlier_report(path)
+        if read is None:
+            raise ValueError("damaged")
+        title = Series(read.footer["series"], read.footer["night"]).title or f"{read.report['run_at'][0]:%Y-%m-%d}"
+        return PastRun(title, read.report, Sketch(**json.loads(read.footer["sketch"])))
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with an old report, no run of today may end by it
+        log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), first_line(error))
         return None
+
+
+def earlier_report(path: Path) -> Report | None:
+    """Read a report of version 0.1.0, whose own digest covers its figures only; None when there is no whole one.
+
+    It is opened in the sandbox first, because nothing says that its bytes are those that were written.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with Sandbox() as sandbox:
+            sandbox.probe_footer(path, path.name)
+            sandbox.probe_pages(path, path.name, None, [])
+        read = _read_report(path)
+        whole = content_sha256(read.report) == read.footer["content"]
+    except (OSError, KeyError, ValueError, pa.ArrowException, pl.exceptions.PolarsError, StsbBatchError):
+        return None
+    return read if whole else None
+
+
+def _read_report(path: Path) -> Report:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return Report(pl.from_arrow(file.read()).select(*SCHEMA).cast(SCHEMA), footer_entries(path))

@@ -9,7 +9,7 @@ from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.history import past_runs, series_of
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
-from stsb_batch.models.registry import Version, list_versions
+from stsb_batch.models.registry import Version, whole_versions
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.report.charts import Point, markdown_image, nights_chart
 from stsb_batch.report.page import NIGHTS, Limits, Night, Page, fact_lines, night_page, verdict_word
@@ -111,7 +111,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
 def _versions_chart(newest: Version) -> str:
     """Draw Pearson on the test pairs, with its interval, of a model's versions up to this one."""
     home = newest.path.parents[2]  # <home>/models/<name>/<n>
-    family = [one for one in list_versions(home) if one.card["name"] == newest.card["name"]]
+    family = [one for one in whole_versions(home) if one.card["name"] == newest.card["name"]]
     points = []
     for version in [one for one in family if one.card["version"] <= newest.card["version"]][-NIGHTS:]:
         metrics = []

@@ -18,7 +18,7 @@ from stsb_batch.jobs.line import Line, Part
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.watchdog import watchdog
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.quarantine import RowQuarantine, side_path
+from stsb_batch.pairs.quarantine import RowQuarantine
 from stsb_batch.pairs.schema import CONTRACT_VERSION, METADATA_PREFIX, STATUSES
 from stsb_batch.pairs.scored_file import ScoredFile
 from stsb_batch.pairs.source import Shard, Window
@@ -141,7 +141,7 @@ def score_shard(line: Line, shard: Shard, progress: Progress | None = None) -> d
         if not run.sketch.rows == rows + quarantine.rows == shard.rows:
             raise StsbBatchError(f"bug: {shard.output}: {rows} rows out of {shard.rows}; nothing was committed.")
         source.check_unchanged(shard.source)
-        quarantine.commit(side_path(plan.target, shard.output))
+        quarantine.commit(plan.target.side_path(shard.output))
         result = sink.commit(staged, plan.target.path(shard.output))
     log.info("%s: %d rows in %.1f s", shown(shard.output), run.sketch.rows, time.perf_counter() - began)
     return result

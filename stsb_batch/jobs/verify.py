@@ -1,29 +1,32 @@
 """Check what a scoring run has left: is it all there, unchanged, and what the recorded model says?"""
 
+import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import BadDataError, NothingToReadError, StsbBatchError, UsageError, first_line, shown
+from stsb_batch.errors import NothingToReadError, StsbBatchError, UsageError, first_line, shown
+from stsb_batch.jobs.history import earlier_report
 from stsb_batch.jobs.scorer import open_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.pairs import sink
+from stsb_batch.pairs.layout import STAGING, Target, earlier, report_of
 from stsb_batch.pairs.quarantine import choose_rows
 from stsb_batch.report.sketch import Sketch
-from stsb_batch.report.table import content_sha256
 from stsb_batch.scoring.engines import choose_engine
 from stsb_batch.settings import Settings
 
 SAMPLE = 200
 NAMED = 5  # files that a note names
+EARLIER = "written by version 0.1.0"
 TOLERANCE = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.05, "int8": 0.1}  # on the 0-5 scale, against the recorded precision
 
 
@@ -58,54 +61,89 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
     """
     found = Verification()
     if location.is_dir():
-        paths = _check_folder(location, found)
+        target = Target(location)
     elif location.is_file():
-        paths = _check_single(location, found)
+        target = Target(location.parent, location)
     else:
         raise NothingToReadError(f"{shown(location)}: no output there. Check the path.")
+    if target.manifest.is_file():
+        entries = _check_listed(target, found)
+    elif target.single:
+        entries = _check_earlier(target, found)
+    else:
+        raise NothingToReadError(
+            f"{shown(location)}: no {target.manifest.name}. The run has not ended, or this is no output of ours."
+        )
     rng = np.random.default_rng(seed)
-    share = [int(sink.footer_entries(path).get("rows", 0)) for path in paths]
-    counts = rng.multinomial(sample, np.array(share) / max(1, sum(share))) if sum(share) else [0] * len(paths)
-    samples = [_check_file(path, int(count), rng, found) for path, count in zip(paths, counts, strict=True)]
+    share = [entry["rows"] for entry in entries]
+    counts = rng.multinomial(sample, np.array(share) / max(1, sum(share))) if sum(share) else [0] * len(share)
+    samples = [
+        _check_file(target.root / entry["path"], int(count), rng, found)
+        for entry, count in zip(entries, counts, strict=True)
+    ]
     _rescore([part for part in samples if part], settings, found)
     return found
 
 
-def _check_folder(root: Path, found: Verification) -> list[Path]:
-    """Hold a folder against its `_SUCCESS` and manifest; returns the files that are as they were written."""
-    if not (root / "_manifest.json").is_file():
-        raise NothingToReadError(f"{shown(root)}: no _manifest.json. The run has not ended, or this is no output of ours.")
-    success, digest = root / "_SUCCESS", file_sha256(root / "_manifest.json")
-    if not success.is_file():
-        found.problems.append("_SUCCESS is missing: the run has not ended. Run the same score command again.")
-    elif success.read_bytes().decode(errors="replace").strip() != digest:
-        found.problems.append("_manifest.json is not the one that _SUCCESS was written for.")
+def _check_listed(target: Target, found: Verification) -> list[dict]:
+    """Hold an output against its manifest, and that against `_SUCCESS`; returns the entries of files that are whole.
+
+    Nothing is parsed whose digest is not right.
+    """
+    content, name = target.manifest.read_bytes(), target.manifest.name
+    if not target.single:
+        success = target.root / "_SUCCESS"
+        if not success.is_file():
+            found.problems.append("_SUCCESS is missing: the run has not ended. Run the same score command again.")
+        elif success.read_bytes() != hashlib.sha256(content).hexdigest().encode():
+            found.problems.append(f"{name} is not the one that _SUCCESS was written for.")
     try:
-        manifest = sink.read_manifest(root)
-        expected = {file["path"]: file["sha256"] for file in manifest["files"]}
-        expected["_report.parquet"] = manifest["report_sha256"]
-        found.notes += _left_out(manifest["bad_files"])
-    except (BadDataError, KeyError, TypeError) as error:
-        found.problems.append(f"_manifest.json cannot be read ({error}).")
+        manifest = sink.parse_manifest(content)
+    except ValueError as error:
+        found.problems.append(f"{name} cannot be read ({shown(error)}). Run the same score command again.")
         return []
-    for path in sorted(root.rglob("*.parquet")):
-        name = str(path.relative_to(root))
-        if name not in expected and not name.startswith(sink.STAGING):
-            found.problems.append(f"{shown(name)}: not in the manifest.")
-    whole = []
-    for name, sha256 in expected.items():
-        path = root / name
-        if not path.is_file():
-            found.problems.append(f"{shown(name)}: is missing.")
-        elif file_sha256(path) == sha256:
-            whole.append(name)
-        else:
-            found.problems.append(f"{shown(name)}: its SHA-256 is not the manifest's; the file was changed or damaged.")
-    entries = {entry["path"]: entry for entry in manifest["files"] if entry["path"] in whole}
-    for name, entry in entries.items():
-        if sink.footer_entries(root / name).get("fingerprint") != entry["fingerprint"]:
-            found.problems.append(f"{shown(name)}: its fingerprint is not that of the manifest; it comes from another plan.")
-    return [root / name for name in entries]
+    found.notes += _left_out(manifest["bad_files"])
+    report = report_of(target)
+    expected = {target.root / file["path"]: file["sha256"] for file in manifest["files"]}
+    expected[report] = manifest["report_sha256"]
+    for file in manifest["files"]:
+        if file.get("quarantine_sha256"):
+            expected[target.side_path(Path(file["path"]))] = file["quarantine_sha256"]
+        elif file["quarantined"]:
+            found.notes.append(f"{shown(file['path'])}: its quarantined rows cannot be checked ({EARLIER}).")
+    for path in _files_of(target):
+        if path not in expected:
+            found.problems.append(f"{_name(path, target)}: not in the manifest.")
+    whole = {path for path, sha256 in expected.items() if _is_whole(path, sha256, target, found)}
+    entries = [entry for entry in manifest["files"] if target.root / entry["path"] in whole]
+    for entry in entries:
+        if sink.footer_entries(target.root / entry["path"]).get("fingerprint") != entry["fingerprint"]:
+            found.problems.append(f"{shown(entry['path'])}: its fingerprint is not the manifest's; it is from another plan.")
+    return entries
+
+
+def _files_of(target: Target) -> Iterator[Path]:
+    """List what lies in an output and would have to be in its manifest; an output of its own below is not entered."""
+    yield from (path for path in target.side_files if path.is_file())
+    if not target.single:
+        for path in sorted(target.root.rglob("*.parquet")):
+            above = [folder for folder in path.parents if folder.is_relative_to(target.root) and folder != target.root]
+            if not any(folder.name == STAGING or (folder / "_manifest.json").is_file() for folder in above):
+                yield path
+
+
+def _is_whole(path: Path, sha256: str, target: Target, found: Verification) -> bool:
+    if not path.is_file():
+        found.problems.append(f"{_name(path, target)}: is missing.")
+    elif file_sha256(path) != sha256:
+        found.problems.append(f"{_name(path, target)}: its SHA-256 is not the manifest's; the file was changed or damaged.")
+    else:
+        return True
+    return False
+
+
+def _name(path: Path, target: Target) -> str:
+    return shown(path.relative_to(target.root))
 
 
 def _left_out(bad_files: list[dict]) -> list[str]:
@@ -113,41 +151,35 @@ def _left_out(bad_files: list[dict]) -> list[str]:
     return [f"Bad files of the input were left out: {names} ({len(bad_files):,} in all)."] if bad_files else []
 
 
-def _check_single(scored: Path, found: Verification) -> list[Path]:
-    """Hold a single scored file against the report beside it; returns it when it is worth a closer look."""
-    path = scored.with_suffix(".report.parquet")
-    footer = sink.footer_entries(path)
-    if not footer:
-        folders = [folder for folder in scored.resolve().parents if (folder / "_manifest.json").is_file()]
-        if folders:
-            raise UsageError(f"{shown(scored)}: is one of several files of a run. Verify them all: {shown(folders[0])}")
-        if "fingerprint" not in sink.footer_entries(scored):
-            raise NothingToReadError(f"{shown(scored)}: no output of ours, and no {shown(path.name)} beside it.")
-        found.problems.append(f"{shown(path.name)}: missing or unreadable.")
-        return [scored]
-    whole = footer.get("scored_sha256") == file_sha256(scored)
-    if not whole:
-        found.problems.append(
-            f"{shown(scored.name)}: its SHA-256 is not the report's; one of the two was changed or damaged."
-        )
-    try:
-        report = pl.from_arrow(pq.ParquetFile(path, page_checksum_verification=True).read())
-        same = content_sha256(report) == footer["content"]
-    except (OSError, KeyError, ValueError, pa.ArrowException, pl.exceptions.PolarsError):
-        same = False
-    if not same:
+def _check_earlier(target: Target, found: Verification) -> list[dict]:
+    """Hold a single file without a manifest against the report that version 0.1.0 wrote beside it."""
+    scored, path = target.single, earlier(target).report
+    folders = [folder for folder in scored.resolve().parents if (folder / "_manifest.json").is_file()]
+    if folders:
+        raise UsageError(f"{shown(scored)}: is one of several files of a run. Verify them all: {shown(folders[0])}")
+    footer = sink.footer_entries(scored)
+    if not path.is_file():
+        if "fingerprint" not in footer:
+            raise NothingToReadError(f"{shown(scored)}: no output of ours, and no {shown(target.manifest.name)} beside it.")
+        found.problems.append(f"{target.manifest.name}: is missing: the run has not ended. Run the same command again.")
+        return []
+    report = earlier_report(path)
+    if report is None:
         found.problems.append(f"{shown(path.name)}: its figures are not those that were written.")
-    return [scored] if whole else []
+        return []
+    found.notes.append(f"{shown(path.name)}: only its figures can be checked, and no quarantined rows ({EARLIER}).")
+    if report.footer.get("scored_sha256") != file_sha256(scored):
+        found.problems.append(f"{shown(scored.name)}: its SHA-256 is not the report's; the file was changed or damaged.")
+        return []
+    return [{"path": scored.name, "rows": pq.read_metadata(scored).num_rows}]
 
 
 def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verification) -> _Sample | None:
     """Read one scored file with its checksums, hold its rows against footer and row contract, and sample some rows."""
     name, footer = shown(path.name), sink.footer_entries(path)
-    if "sketch" not in footer:
-        found.problems.append(f"{name}: no footer of ours; unreadable, or not scored by stsb-batch.")
-        return None
     try:
         sketch, columns = Sketch(**json.loads(footer["sketch"])), json.loads(footer["columns"])
+        quarantined = int(footer["quarantined"])
         wanted = dict.fromkeys([columns["left"], columns["right"], columns["score"]])
         kept, statuses, unlawful, read = [], Counter(), 0, 0
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
@@ -168,11 +200,11 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
         return None
     found.files += 1
     found.rows += read
-    if read != sketch.rows - int(footer["quarantined"]):
-        found.problems.append(f"{name}: {read:,} rows, its footer says {sketch.rows:,} less {footer['quarantined']}.")
+    if read != sketch.rows - quarantined:
+        found.problems.append(f"{name}: {read:,} rows, its footer says {sketch.rows:,} less {quarantined:,}.")
     if unlawful:
         found.problems.append(f"{name}: {unlawful:,} rows have a score without OK, or OK without a score.")
-    expected = Counter({s: n for s, n in sketch.statuses.items() if footer["quarantined"] == "0" or s.startswith("OK")})
+    expected = Counter({s: n for s, n in sketch.statuses.items() if not quarantined or s.startswith("OK")})
     if statuses != expected:
         found.problems.append(f"{name}: rows by status are {dict(statuses)}, its footer says {dict(expected)}.")
     if table is None or not {columns["left"], columns["right"]} <= set(table.column_names):

@@ -4,15 +4,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from stsb_batch.durable import sweep_unfinished
 from stsb_batch.errors import BusyError, storage_error
 from stsb_batch.models.registry import (
     Version,
     champion_lock,
     champions,
     discard,
-    list_versions,
     staging_folder,
     staging_lock,
+    whole_versions,
 )
 
 DEAD_SECONDS = 24 * 3600.0  # a killed refresh can be gone on with for a day
@@ -28,7 +29,7 @@ class Garbage:
 
 def removable_versions(home: Path, keep: int) -> list[Version]:
     """List the versions that may go: not among the newest `keep` of their name (at least one), and never champion."""
-    versions = list_versions(home)
+    versions = whole_versions(home)
     moves = champions(home)
     spared = {move["model"] for move in moves["log"]} | set(moves["stack"])
     for name in {version.card["name"] for version in versions}:
@@ -54,6 +55,8 @@ def collect_garbage(home: Path, *, keep: int, remove: bool) -> Garbage:
             discard(grave)
     if remove:
         sweep_staging(home)
+        for folder in {home / "models", home / "reports", *(version.path for version in whole_versions(home))}:
+            sweep_unfinished(folder)
     return Garbage(versions, sum(taken))
 
 

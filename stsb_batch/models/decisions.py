@@ -1,30 +1,35 @@
 """What people decided about a model version: kept beside its card, for good."""
 
-import json
 from pathlib import Path
 
 from stsb_batch.durable import exclusive_lock, write_atomically
-from stsb_batch.errors import ModelIntegrityError, NothingToReadError
-from stsb_batch.models.registry import Version, champions, list_versions, now, promote
+from stsb_batch.errors import NothingToReadError
+from stsb_batch.models.registry import DECISIONS, Version, champions, now, promote, whole_versions
+from stsb_batch.sealed import read_sealed, seal
 
-FILE = "decisions.json"
+FILE = DECISIONS
+KEPT = [{"decision": str, "by": str, "reason": str, "at": str}]
 
 
 def decisions(version: Version) -> list[dict]:
     """Return the decisions about a version, oldest first: `decision`, `by`, `reason`, `at`."""
+    return read_decisions(version.path)[0]
+
+
+def read_decisions(folder: Path) -> tuple[list[dict], bool]:
+    """Read what is kept beside a card, and say whether it carries a digest; version 0.1.0 kept a bare list."""
     try:
-        return json.loads((version.path / FILE).read_text())
+        found, checked = read_sealed(folder / FILE, {"decisions": KEPT}, earlier=KEPT)
     except FileNotFoundError:
-        return []
-    except ValueError as error:
-        raise ModelIntegrityError(f"{version.path / FILE}: not JSON ({error}). Restore the registry folder.") from None
+        return [], True
+    return (found["decisions"] if checked else found), checked
 
 
 def record(version: Version, decision: str, by: str, reason: str) -> None:
     """Add a decision to what is kept beside a version's card."""
     with exclusive_lock(version.path / ".decisions.lock", f"the card of {version.reference}"):
         entry = {"decision": decision, "by": by, "reason": reason, "at": now()}
-        write_atomically(version.path / FILE, json.dumps([*decisions(version), entry], indent=1).encode())
+        write_atomically(version.path / FILE, seal({"decisions": [*decisions(version), entry]}))
 
 
 def approve(home: Path, version: Version, by: str, reason: str) -> None:
@@ -44,7 +49,7 @@ def newest_passed(home: Path) -> Version:
     left = {move["model"] for move in moves["log"]} - set(moves["stack"])
     passed = [
         version
-        for version in list_versions(home)
+        for version in whole_versions(home)
         if version.card["gate"]["passed"] and version.reference not in left and not is_rejected(version)
     ]
     if not passed:

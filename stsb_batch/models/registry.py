@@ -7,7 +7,7 @@
 
 import contextlib
 import datetime as dt
-import json
+import logging
 import re
 import shutil
 import time
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from stsb_batch.durable import exclusive_lock, fsync_path, write_atomically
+from stsb_batch.durable import exclusive_lock, file_sha256, fsync_path, write_atomically
 from stsb_batch.errors import (
     BusyError,
     GateRefused,
@@ -32,11 +32,19 @@ from stsb_batch.errors import (
 )
 from stsb_batch.models.checkpoint import Checkpoint, file_digests, open_checkpoint
 from stsb_batch.models.hub import MODEL_PATTERNS, fetch_snapshot
+from stsb_batch.sealed import read_sealed, seal
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 VERSION = re.compile(rf"({NAME.pattern})@(\d+)")
 POINTER = "champion.json"
+CARD_FILE = "card.json"
+DECISIONS = "decisions.json"
+CHANGING = (CARD_FILE, DECISIONS)  # each carries its own digest
 METRICS = "metrics.parquet"  # beside the card
+CARD = {"name": str, "version": int, "digest": str, "files": {str: str}, "created_at": str}
+MOVES = {"stack": [str], "log": [{"model": str, "digest": str, "at": str, "reason": str}]}
 POINTER_SECONDS = 10.0  # how long to wait for another process that moves the champion, which takes about a second
 NO_CHAMPION = (
     "No champion model yet. Train one with `stsb-batch refresh --labels labelled.parquet --base-model minilm`, "
@@ -63,6 +71,8 @@ class Version:
         """Read the report made when it was judged; raises `ModelIntegrityError` where that cannot be read."""
         path = self.path / METRICS
         try:
+            if file_sha256(path) != self.card.get("beside", {}).get(METRICS, file_sha256(path)):
+                raise ModelIntegrityError(f"{path}: changed after registration. Restore it from a backup.")
             return pl.read_parquet(path, memory_map=False, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ModelIntegrityError(f"{path}: cannot be read ({first_line(error)}). Restore it from a backup.") from None
@@ -73,29 +83,36 @@ def now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
+def version_folders(home: Path) -> list[Path]:
+    """List the folders of all versions, by name and number."""
+    cards = [path for path in (home / "models").glob(f"*/*/{CARD_FILE}") if path.parent.name.isdigit()]
+    return [p.parent for p in sorted(cards, key=lambda p: (p.parent.parent.name, int(p.parent.name)))]
+
+
 def list_versions(home: Path) -> list[Version]:
-    """List all versions, by name and number."""
-    cards = [path for path in (home / "models").glob("*/*/card.json") if path.parent.name.isdigit()]
-    return [_read_version(p.parent) for p in sorted(cards, key=lambda p: (p.parent.parent.name, int(p.parent.name)))]
+    """List all versions, by name and number; raises `ModelIntegrityError` for a damaged card."""
+    return [read_version(folder) for folder in version_folders(home)]
 
 
-def _read_version(folder: Path) -> Version:
+def whole_versions(home: Path) -> list[Version]:
+    """List the versions whose cards can be read; a damaged one is named in the log and holds nothing up."""
+    found = []
+    for folder in version_folders(home):
+        try:
+            found.append(read_version(folder))
+        except ModelIntegrityError as error:
+            log.warning("left out: %s", error)
+    return found
+
+
+def read_version(folder: Path) -> Version:
+    """Read a version's card; raises `ModelIntegrityError` when it is damaged."""
     try:
-        return Version(folder, _read_json(folder / "card.json", ("name", "version", "digest", "files", "created_at")))
+        return Version(folder, read_sealed(folder / CARD_FILE, CARD)[0])
     except FileNotFoundError:
         raise NothingToReadError(
             f"{folder.parent.name}@{folder.name}: no such model version. List them with `stsb-batch models list`."
         ) from None
-
-
-def _read_json(path: Path, keys: tuple[str, ...]) -> dict:
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ModelIntegrityError(f"{path}: not JSON ({error}). Restore it from a backup.") from None
-    if not isinstance(found, dict) or not found.keys() >= set(keys):
-        raise ModelIntegrityError(f"{path}: lacks {', '.join(keys)}. Restore it from a backup.")
-    return found
 
 
 def find_version(home: Path, reference: str) -> Version:
@@ -115,7 +132,7 @@ def find_version(home: Path, reference: str) -> Version:
     match = VERSION.fullmatch(reference)
     if not match:
         raise UsageError(f"{reference}: not a model version. Write it as name@number, for example sts@1.")
-    return _read_version(home / "models" / match[1] / match[2])
+    return read_version(home / "models" / match[1] / match[2])
 
 
 def check_name(name: str) -> None:
@@ -134,11 +151,13 @@ def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
         "files": file_digests(candidate),
         "created_at": now(),
     }
+    others = (file for file in sorted(candidate.iterdir()) if file.is_file() and file.name[0] != ".")
+    card["beside"] = {file.name: file_sha256(file) for file in others if file.name not in {*card["files"], *CHANGING}}
     try:
         family.mkdir(parents=True, exist_ok=True)
         while True:
             number = 1 + max((int(path.name) for path in family.iterdir() if path.name.isdigit()), default=0)
-            (candidate / "card.json").write_text(json.dumps(card | {"version": number}, indent=1))
+            (candidate / CARD_FILE).write_bytes(seal(card | {"version": number}))
             for file in candidate.iterdir():
                 fsync_path(file)
             try:
@@ -148,7 +167,7 @@ def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
                     raise
                 continue  # another refresh took the number
             fsync_path(family)
-            return _read_version(family / str(number))
+            return read_version(family / str(number))
     except OSError as error:
         raise storage_error(error, "registering the model", family) from error
 
@@ -179,7 +198,7 @@ def discard(folder: Path) -> None:
 def champions(home: Path) -> dict:
     """Return `stack` (references of the champions that stand, the present one last) and `log` (every move, oldest first)."""
     try:
-        return _read_json(home / "models" / POINTER, ("stack", "log"))
+        return read_sealed(home / "models" / POINTER, MOVES)[0]
     except FileNotFoundError:
         return {"stack": [], "log": []}
 
@@ -245,7 +264,7 @@ def rollback(home: Path) -> Version:
 def _move(home: Path, stack: list[str], reason: str, version: Version) -> None:
     entry = {"model": version.reference, "digest": version.digest, "at": now(), "reason": reason}
     log = [*champions(home)["log"], entry]
-    write_atomically(home / "models" / POINTER, json.dumps({"stack": stack, "log": log}, indent=1).encode())
+    write_atomically(home / "models" / POINTER, seal({"stack": stack, "log": log}))
 
 
 def verified(version: Version) -> Checkpoint:

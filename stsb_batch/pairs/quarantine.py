@@ -1,7 +1,7 @@
 """Quarantined rows: a side Parquet with each row as it was, where it came from and why it has no score.
 
-The files mirror the output's names beside the output (`out.quarantine/`, `in.scored.quarantine.parquet`), where no reader
-of the scores globs them. They are ordinary input: mend the texts and score them.
+The files mirror the output's names in the output's `_quarantine/` (`_in.scored.quarantine.pq` of a single file), where no
+reader of the scores takes them for some. They are ordinary input: mend the texts and score them.
 """
 
 import contextlib
@@ -90,11 +90,6 @@ def choose_rows(rows: pa.RecordBatch, chosen: np.ndarray) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
 
 
-def side_path(target: sink.Target, output: Path) -> Path:
-    """Return where a shard's quarantined rows go."""
-    return target.side if target.single else target.side / output
-
-
 def withdraw(side: Path) -> None:
     """Remove a side file, if there is one and it is ours."""
     if "quarantine" in sink.footer_entries(side):
@@ -103,18 +98,15 @@ def withdraw(side: Path) -> None:
 
 def quarantined_rows(target: sink.Target, shard: Shard) -> np.ndarray:
     """Return the positions, within the shard, of the rows that are not in its output."""
-    path = side_path(target, shard.output)
+    path = target.side_path(shard.output)
     if sink.footer_entries(target.path(shard.output)).get("quarantined") == "0" or not path.exists():
         return np.empty(0, np.int64)
     with pq.ParquetFile(path) as file:
         return file.read([file.schema_arrow.names[ROW_PLACE]]).column(0).to_numpy() - shard.first_row
 
 
-def sweep_side_files(target: sink.Target, shards: list[Shard]) -> None:
+def sweep_side_files(target: sink.Target, kept: set[Path]) -> None:
     """Remove quarantine files of ours that belong to no shard of this plan any more."""
-    if target.single:
-        return
-    planned = {side_path(target, shard.output) for shard in shards}
-    for path in target.side.rglob("*.parquet"):
-        if path not in planned:
+    for path in target.side_files:
+        if path not in kept:
             withdraw(path)

@@ -6,55 +6,30 @@ planned with, so a rerun knows what is done without any record beside the data.
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably
-from stsb_batch.errors import BadDataError, CannotCreateError, PermissionDeniedError, UsageError, shown, storage_error
+from stsb_batch.errors import CannotCreateError, PermissionDeniedError, UsageError, shown, storage_error
+from stsb_batch.pairs.layout import STAGING, Target, earlier, report_of
 from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
+from stsb_batch.sealed import check_shape, seal, unseal
 
-STAGING = "_stsb_staging"
 STAGED = re.compile("[0-9a-f]{32}")  # a folder of one staged file
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where a job writes: a folder with a manifest, or a single file (then `single` is its path) with a report beside it."""
-
-    root: Path
-    single: Path | None = None
-
-    @property
-    def staging(self) -> Path:
-        return self.root / STAGING / self.single.name if self.single else self.root / STAGING
-
-    @property
-    def report(self) -> Path:
-        return self.single.with_suffix(".report.parquet") if self.single else self.root / "_report.parquet"
-
-    @property
-    def side(self) -> Path:
-        """Where quarantined rows go: a file, or a folder that mirrors the output."""
-        if self.single:
-            return self.single.with_suffix(".quarantine.parquet")
-        return self.root.with_name(f"{self.root.name}.quarantine")
-
-    @property
-    def name(self) -> Path:
-        return self.single or self.root
-
-    def path(self, output: Path) -> Path:
-        return self.single or self.root / output
+MANIFEST = {  # what is read again
+    "columns": dict,
+    "files": [{"path": str, "rows": int, "quarantined": int, "sha256": str, "fingerprint": str}],
+    "report_sha256": str,
+    "bad_files": [{"path": str, "reason": str, "message": str}],
+}
 
 
 def choose_target(location: str, output: str | None) -> Target:
@@ -82,7 +57,8 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
     for source in sources:
         if target.single == source.path:
             raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
-        if source.path in (target.report, target.side) or source.path.is_relative_to(target.side):
+        sides = (target.side, earlier(target).side)
+        if source.path in (target.report, *sides) or any(source.path.is_relative_to(side) for side in sides):
             raise UsageError(f"{source.path}: the output's report or quarantine goes there. Choose another place with -o.")
         if target.single:
             continue
@@ -117,7 +93,8 @@ def footer_entries(path: Path) -> dict[str, str]:
     except (OSError, pa.ArrowException):
         return {}
     prefix = METADATA_PREFIX.encode()
-    return {key[len(prefix) :].decode(): value.decode() for key, value in metadata.items() if key.startswith(prefix)}
+    ours = ((key[len(prefix) :], value) for key, value in metadata.items() if key.startswith(prefix))
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in ours}
 
 
 def recorded_input(path: Path) -> dict:
@@ -146,7 +123,8 @@ def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> l
         raise CannotCreateError(f"{strangers[0]}: is in the output folder and not our own. Choose another place with -o.")
     if target.single:
         beside = ((target.report, "sketch"), (target.side, "quarantine"))
-        foreign += [path for path, mark in beside if path.exists() and mark not in footer_entries(path)]
+        ours = target.manifest.is_file()  # then what cannot be read is ours and damaged
+        foreign += [path for path, mark in beside if path.exists() and not ours and mark not in footer_entries(path)]
     for shard in shards:
         final = target.path(shard.output)
         if final.is_dir():
@@ -224,36 +202,56 @@ def begin_commits(target: Target) -> None:
 
 
 def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
-    """Write the manifest, remove files of an overwritten plan, and put `_SUCCESS` last; it holds the manifest's SHA-256."""
-    if target.single is not None:
-        return
-    content = json.dumps(manifest, indent=1).encode()
-    _write(target, "_manifest.json", content)
-    for path in stale:
-        path.unlink(missing_ok=True)
-    _write(target, "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
+    """Write the manifest, remove files of an overwritten plan, and put a folder's `_SUCCESS` last.
+
+    It holds the manifest's SHA-256.
+    """
+    content = seal(manifest)
+    write_staged(target, target.manifest, content)
+    if target.single is None:
+        for path in stale:
+            path.unlink(missing_ok=True)
+        write_staged(target, target.root / "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
 
 
 def finished_manifest(target: Target) -> dict | None:
-    """Read the manifest of a finished folder; None when it, the report or `_SUCCESS` is missing or damaged."""
+    """Read the manifest of a finished output; None when it, the report or a folder's `_SUCCESS` is missing or damaged."""
     try:
-        content = (target.root / "_manifest.json").read_bytes()
-        manifest = json.loads(content)
-        success = (target.root / "_SUCCESS").read_text() == hashlib.sha256(content).hexdigest()
-        return manifest if success and file_sha256(target.report) == manifest["report_sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        content = target.manifest.read_bytes()
+        manifest = parse_manifest(content)
+        success = target.single or (target.root / "_SUCCESS").read_bytes() == hashlib.sha256(content).hexdigest().encode()
+        return manifest if success and file_sha256(report_of(target)) == manifest["report_sha256"] else None
+    except (OSError, ValueError):
         return None
 
 
-def _write(target: Target, name: str, content: bytes) -> None:
-    with staged_file(target, Path(name)) as staged:
+def parse_manifest(content: bytes) -> dict:
+    """Return what a manifest says; raises `ValueError` when it is damaged."""
+    manifest, _ = unseal(content)
+    check_shape(manifest, MANIFEST)
+    return manifest
+
+
+def write_staged(target: Target, final: Path, content: bytes) -> None:
+    """Write a small file of an output, which appears whole or not at all."""
+    with staged_file(target, Path(final.name)) as staged:
         staged.write_bytes(content)
-        replace_durably(staged, target.root / name)
+        replace_durably(staged, final)
 
 
-def read_manifest(root: Path) -> dict:
-    """Read an output folder's manifest; raises `BadDataError` when it is not JSON."""
-    try:
-        return json.loads((root / "_manifest.json").read_text())
-    except ValueError as error:
-        raise BadDataError(f"{root / '_manifest.json'}: not JSON ({error}). Score the folder again.") from error
+def take_over(target: Target) -> None:
+    """Give the quarantined rows that an earlier version put aside their present name, and remove its report."""
+    before = earlier(target)
+    for path in before.side_files:
+        if "quarantine" in footer_entries(path):
+            final = target.side if target.single else target.side_path(path.relative_to(before.side))
+            if final.exists():
+                path.unlink()
+            else:
+                replace_durably(path, final)
+    if not target.single and before.side.is_dir():
+        for folder in sorted((before.side, *before.side.rglob("*")), reverse=True):
+            with contextlib.suppress(OSError):  # holds files of others
+                folder.rmdir()
+    if "sketch" in footer_entries(before.report):
+        before.report.unlink()

@@ -2,9 +2,9 @@
 
 import datetime as dt
 import hashlib
+import io
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -168,16 +168,16 @@ def _total_tokens(sketch: Sketch) -> int:
 
 
 def content_sha256(report: pl.DataFrame) -> str:
-    """Return the SHA-256 of a report's figures, which its own footer carries."""
+    """Return the SHA-256 of a report's figures, which version 0.1.0 wrote into the footer."""
     return hashlib.sha256(report.write_json().encode()).hexdigest()
 
 
-def write_report(report: pl.DataFrame, path: Path, footer: dict[str, str]) -> None:
-    """Write a report table with page checksums and the given footer entries; `path` is a staged file."""
-    entries = footer | {"content": content_sha256(report)}
-    table = report.to_arrow().replace_schema_metadata({METADATA_PREFIX + key: value for key, value in entries.items()})
-    with path.open("xb") as file:
-        pq.write_table(table, file, write_page_checksum=True)
+def report_bytes(report: pl.DataFrame, footer: dict[str, str]) -> bytes:
+    """Return a report table as a Parquet file with page checksums and the given footer entries."""
+    table = report.to_arrow().replace_schema_metadata({METADATA_PREFIX + key: value for key, value in footer.items()})
+    file = io.BytesIO()
+    pq.write_table(table, file, write_page_checksum=True)
+    return file.getvalue()
 
 
 def figure(report: pl.DataFrame, metric: str, part: str = "all") -> float | None:

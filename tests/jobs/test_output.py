@@ -46,7 +46,7 @@ def test_modules_in_the_present_folder_are_not_run(tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("beside", ["out.quarantine.parquet", "out.report.parquet"])
+@pytest.mark.parametrize("beside", ["_out.quarantine.pq", "_out.report.pq"])
 def test_files_beside_the_output_that_are_not_ours_stay(beside: str, tmp_path: Path, bert: Path):
     """A foreign file where the report or the quarantine goes is refused, as input and as a neighbour."""
     write(tmp_path / "in.parquet")
@@ -61,7 +61,7 @@ def test_files_beside_the_output_that_are_not_ours_stay(beside: str, tmp_path: P
 def test_quarantine_of_others_stays(tmp_path: Path, bert: Path):
     """A folder run without a bad row removes no file that it has not written."""
     write(tmp_path / "in/p.parquet")
-    foreign = write(tmp_path / "out.quarantine/p.parquet")
+    foreign = write(tmp_path / "out/_quarantine/p.pq")
     score(tmp_path / "in", bert, tmp_path / "out")
     assert foreign.is_file()
 
@@ -124,7 +124,7 @@ def test_columns_of_one_name_keep_their_cells_in_quarantine(tmp_path: Path, bert
     )
     pq.write_table(table, tmp_path / "in.parquet")
     score(tmp_path / "in.parquet", bert, on_bad_row="quarantine")
-    side = pq.ParquetFile(tmp_path / "in.scored.quarantine.parquet").read()
+    side = pq.ParquetFile(tmp_path / "_in.scored.quarantine.pq").read()
     assert [column.to_pylist() for column in side.columns[2:4]] == [[2], ["x"]]
 
 
@@ -204,7 +204,7 @@ def test_verify_tells_what_was_left_out_and_where_a_file_belongs(tmp_path: Path,
         verify_output(tmp_path / "out/a.parquet", settings=load_settings())
 
 
-@pytest.mark.parametrize("name", ["_manifest.json", "_report.parquet", "_SUCCESS"])
+@pytest.mark.parametrize("name", ["_manifest.json", "_report.pq", "_SUCCESS"])
 @pytest.mark.parametrize("content", [b"{}", None])
 def test_what_is_damaged_beside_the_scores_is_written_anew(name: str, content: bytes | None, tmp_path: Path, bert: Path):
     """A rerun makes manifest, report and `_SUCCESS` good, and scores nothing again."""
@@ -216,7 +216,7 @@ def test_what_is_damaged_beside_the_scores_is_written_anew(name: str, content: b
         (tmp_path / "out" / name).write_bytes(content)
     again = score(tmp_path / "in", bert, tmp_path / "out")
     assert (again.shards_scored, figure(again.report, "rows")) == (0, 20)
-    assert {"_manifest.json", "_report.parquet", "_SUCCESS"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"_manifest.json", "_report.pq", "_SUCCESS"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_a_share_is_rounded_as_it_is_written():

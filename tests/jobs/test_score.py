@@ -72,7 +72,7 @@ def test_folder_output_is_complete_and_read_by_others(warehouse: Path, bert: Pat
     """Manifest, report and _SUCCESS are there, nothing else; DuckDB and pyarrow read the folder as one table."""
     root = score_dataset(request(warehouse, bert)).target.root
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
-    assert names == ["_SUCCESS", "_manifest.json", "_report.parquet", "kind=a/part.parquet", "kind=b/part.parquet"]
+    assert names == ["_SUCCESS", "_manifest.json", "_report.pq", "kind=a/part.parquet", "kind=b/part.parquet"]
     manifest = json.loads((root / "_manifest.json").read_text())
     assert manifest["rows"] == 370
     assert [file["path"] for file in manifest["files"]] == names[-2:]
@@ -81,11 +81,11 @@ def test_folder_output_is_complete_and_read_by_others(warehouse: Path, bert: Pat
     assert pa.dataset.dataset(root, partitioning="hive").count_rows() == 370
 
 
-def test_single_file_leaves_two_files(pairs_file: Path, bert: Path):
-    """in.parquet gives in.scored.parquet and in.scored.report.parquet, and nothing more."""
+def test_single_file_leaves_three_files(pairs_file: Path, bert: Path):
+    """in.parquet gives in.scored.parquet, its report and its manifest, and nothing more."""
     outcome = score_dataset(request(pairs_file, bert, settings=plain(shard_rows=100)))
     names = sorted(path.name for path in pairs_file.parent.iterdir() if path.is_file())
-    assert names == ["in.parquet", "in.scored.parquet", "in.scored.report.parquet"]
+    assert names == ["_in.scored.manifest.json", "_in.scored.report.pq", "in.parquet", "in.scored.parquet"]
     assert [path.name for path in pairs_file.parent.iterdir() if path.is_dir()] == ["home"]
     footer = pq.read_metadata(outcome.target.single).metadata
     assert footer[b"stsb_batch.model_digest"].decode() == outcome.report["model_digest"][0]

@@ -96,13 +96,11 @@ class Case:
 def outputs(output: Path) -> dict[str, Path]:
     """All scored and quarantined files that a reader could see, by name."""
     if output.suffix == ".parquet":
-        pattern = f"{output.stem}*.parquet"
-        return {
-            path.name.removeprefix(output.stem): path for path in output.parent.glob(pattern) if "report" not in path.name
-        }
-    side = output.with_name(f"{output.name}.quarantine")
-    found = {str(path.relative_to(output)): path for path in output.rglob("*.parquet") if path.name != "_report.parquet"}
-    return found | {f"quarantine/{path.relative_to(side)}": path for path in side.rglob("*.parquet")}
+        files = (output, output.with_name(f"_{output.stem}.quarantine.pq"))
+        return {path.suffix: path for path in files if path.exists()}
+    side = output / "_quarantine"
+    found = {str(path.relative_to(output)): path for path in output.rglob("*.parquet")}
+    return found | {f"quarantine/{path.relative_to(side)}": path for path in side.rglob("*.pq")}
 
 
 def read(path: Path) -> pa.Table:

@@ -55,7 +55,7 @@ def test_bad_file_costs_itself_only(name: str, tmp_path: Path, bert: Path):
     assert [(bad.relative.name, bad.error.reason) for bad in outcome.bad_files] == [("b.parquet", reason)]
     assert (outcome.rows, outcome.exit_code()) == (200, 11)
     assert sorted(path.name for path in outcome.target.root.rglob("*.parquet")) == [
-        "_report.parquet",
+        "_report.pq",
         "a.parquet",
         "c.parquet",
     ]
@@ -295,7 +295,7 @@ def test_quarantined_rows_can_be_mended_and_scored(tmp_path: Path, bert: Path):
     assert pl.read_parquet(outcome.target.single)["id"].to_list() == [id_ for id_ in range(200) if id_ not in (3, 150)]
     for metric in ("pearson", "mse", "labels_left_out"):
         assert figure(outcome.report, metric) == figure(kept.report, metric)
-    side = tmp_path / "in.scored.quarantine.parquet"
+    side = tmp_path / "_in.scored.quarantine.pq"
     rows = pl.read_parquet(side)
     assert rows.select("id", "quarantine_file", "quarantine_row", "quarantine_reason").rows() == [
         (3, "in.parquet", 3, "EMPTY_INPUT"),

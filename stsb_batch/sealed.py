@@ -1,0 +1,70 @@
+"""JSON files of ours: written with a digest that covers every byte, and never trusted when they are read.
+
+`seal` writes an object in one way only, so that reading it and writing it again gives the same bytes, or it is damaged.
+Files without digest are those of version 0.1.0.
+"""
+
+import json
+from pathlib import Path
+
+from stsb_batch.durable import json_sha256
+from stsb_batch.errors import ModelIntegrityError, first_line, shown, storage_error
+
+FORMAT = 2
+MARKS = ("format", "sha256")  # two of them: a flipped bit leaves one, and no sealed file looks like an earlier one
+
+
+def seal(value: dict) -> bytes:
+    """Write a JSON object with the digest of its content."""
+    value = {"format": FORMAT, **value}
+    return json.dumps(value | {"sha256": json_sha256(value)}, indent=1).encode()
+
+
+def unseal(content: bytes) -> tuple[object, bool]:
+    """Read JSON, and say whether it carries a digest; raises `ValueError` when it is damaged."""
+    try:
+        found = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON ({first_line(error)})") from None
+    if not isinstance(found, dict) or not any(mark in found for mark in MARKS):
+        return found, False
+    value = {key: entry for key, entry in found.items() if key not in MARKS}
+    if seal(value) != content:
+        raise ValueError("not what was written, it was changed or damaged")
+    return value, True
+
+
+def read_sealed(path: Path, shape: object, earlier: object = None) -> tuple[object, bool]:
+    """Read a JSON file of the model registry, and say whether it carries a digest; `earlier` is the shape without one.
+
+    Raises `ModelIntegrityError` when it is damaged.
+    """
+    try:
+        found, checked = unseal(path.read_bytes())
+        check_shape(found, shape if checked or earlier is None else earlier)
+    except ValueError as error:
+        raise ModelIntegrityError(f"{path}: {shown(error)}. Restore it from a backup.") from None
+    except PermissionError as error:
+        raise storage_error(error, "reading", path) from None
+    return found, checked
+
+
+def check_shape(value: object, shape: object, name: str = "") -> None:
+    """Raise `ValueError`, naming the place, when JSON does not have a shape.
+
+    A shape is a type, a tuple of types, a list with the shape of every item, or an object with the shape of its entries:
+    each must be there, and others may be. `{str: shape}` is an object with any keys.
+    """
+    place = name or "all of it"
+    if isinstance(shape, list):
+        check_shape(value, list, name)
+        for number, item in enumerate(value):
+            check_shape(item, shape[0], f"{name}[{number}]")
+    elif isinstance(shape, dict):
+        check_shape(value, dict, name)
+        for key, part in ({key: shape[str] for key in value} if str in shape else shape).items():
+            if key not in value:
+                raise ValueError(f"{name}.{key} is missing".lstrip("."))
+            check_shape(value[key], part, f"{name}.{key}".lstrip("."))
+    elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
+        raise ValueError(f"{place} is {json.dumps(value)[:40]}, which cannot be")
