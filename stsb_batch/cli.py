@@ -29,13 +29,17 @@ from stsb_batch.cli_models import (
 )
 from stsb_batch.cli_refresh import training
 from stsb_batch.errors import DeviceLostError, StsbBatchError, UsageError, shown, storage_error
+from stsb_batch.terminal import unread_ends_with
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
 13 gate refused, champion kept · 20 model integrity · 64 usage · 65 bad data, nothing committed · 66 nothing to read ·
 69 device, hub or server missing · 70 bug · 73 cannot create output · 74 I/O error or disk full · 75 output in use or no
-progress, try later · 77 permission · 78 configuration · 130/143 stopped by a signal: run the same command again to go on."""
+progress, try later · 77 permission · 78 configuration · 130/143 stopped by a signal: run the same command again to go on ·
+141 nobody read the output."""
 
 STARTED = time.time()
+UNREAD = 128 + signal.SIGPIPE
+OF_LIBRARIES = {1: UNREAD, 2: 64}  # rich and typer exit with 1 when nobody reads, typer with 2 on a wrong command line
 MAX_RESTARTS = 2  # fresh processes after a lost device
 
 app = typer.Typer(
@@ -120,8 +124,10 @@ def score(
         return
     with row_progress() as (begin, advance):
         outcome = score_dataset(request, on_plan=lambda _, rows: begin(rows), progress=advance)
-    show_outcome(outcome, as_json=as_json)
-    raise typer.Exit(outcome.exit_code(warn_bad_rows))
+    code = outcome.exit_code(warn_bad_rows)
+    with unread_ends_with(code):  # the scores are committed, whether anybody reads of it or not
+        show_outcome(outcome, as_json=as_json)
+    raise typer.Exit(code)
 
 
 @app.command(epilog='Example: stsb-batch pair "The train leaves at nine." "Departure of the train: 9 a.m."')
@@ -188,9 +194,8 @@ def main() -> None:
     try:
         app(prog_name="stsb-batch")
     except SystemExit as stop:
-        code = stop.code
-        if code == 2:  # typer's, on a wrong command line
-            code = UsageError.exit_code
+        code = OF_LIBRARIES.get(stop.code, stop.code)
+        if code == UsageError.exit_code:
             _suggest_quotes(sys.argv[2:])
     except DeviceLostError as error:
         _start_again(error)
@@ -205,6 +210,8 @@ def main() -> None:
         code = StsbBatchError.exit_code
     if code in {128 + signal.SIGINT, 128 + signal.SIGTERM}:
         print("Stopped. Run the same command again to go on where it was.", file=sys.stderr)
+    with unread_ends_with(code or UNREAD):
+        pass  # what is still in the buffer
     sys.exit(code)
 
 

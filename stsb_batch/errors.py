@@ -100,7 +100,9 @@ def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchErro
     """Turn an operating-system error met while `doing` something to `path` into the error with the right exit code."""
     reason = error.strerror or str(error)
     if isinstance(error, PermissionError):
-        return PermissionDeniedError(f"{path}: no permission while {doing}. Check the owner and mode of the folder.")
+        return PermissionDeniedError(
+            f"{path}: no permission while {doing}. Check its owner and mode, and those of its folder."
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"{path}: disk full while {doing}. Free some space and run the same command again.")
     if error.errno == errno.EROFS:

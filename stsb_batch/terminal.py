@@ -1,5 +1,7 @@
 """What a person sees while something runs: a bar on a terminal, a line every few seconds anywhere else. All on stderr."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,18 @@ err = Console(stderr=True, highlight=False)
 def say(line: str) -> None:
     """Tell a person what has just been done."""
     err.print(line, soft_wrap=True)
+
+
+@contextmanager
+def unread_ends_with(code: int) -> Iterator[None]:
+    """Print inside; when nobody reads it (`| head`), the process ends with `code`."""
+    try:
+        yield
+        if sys.stdout:
+            sys.stdout.flush()
+    except (OSError, SystemExit):  # rich makes the second of a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest goes when Python flushes at its end
+        raise SystemExit(code) from None
 
 
 @contextmanager

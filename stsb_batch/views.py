@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stsb_batch.doctor import Finding
-from stsb_batch.errors import BadDataError, NothingToReadError, first_line
+from stsb_batch.errors import BadDataError, NothingToReadError, first_line, storage_error
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.verify import Verification
@@ -78,7 +78,7 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
         _print_json(
             {
                 "output": str(outcome.target.name),
-                "report": str(outcome.target.report),
+                "report": str(report_of(outcome.target)),
                 "rows": outcome.rows,
                 "rows_without_score": outcome.bad_rows,
                 "files_left_out": [bad.to_json() for bad in outcome.bad_files],
@@ -99,7 +99,7 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
         kept = outcome.shards - outcome.shards_scored
         out.print(f"{kept} of {outcome.shards} shards had been scored before and were kept.")
     _show_bad_files(outcome.bad_files)
-    out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(outcome.target.report)}")
+    out.print(f"scores  {nearby(outcome.target.name)}\nreport  {nearby(report_of(outcome.target))}")
 
 
 def _show_bad_files(bad_files: list[BadFile]) -> None:
@@ -176,6 +176,8 @@ def read_report(location: Path) -> pl.DataFrame:
         raise NothingToReadError(f"{location}: no report there ({path.name} is missing). Score something first.")
     try:
         report = pl.read_parquet(path, memory_map=False, glob=False)
+    except PermissionError as error:
+        raise storage_error(error, "reading", path) from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise BadDataError(f"{path}: not a readable report ({first_line(error)}).") from error
     if not set(SCHEMA) <= set(report.columns):

@@ -115,10 +115,10 @@ def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1
             if not path.is_file() or is_damaged(path):  # known before a library parses it
                 log.warning("%s: not compared with, since it is damaged. Remove it", shown(path))
                 continue
-        except OSError as error:
-            log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), error.strerror)
+            entries = footer_entries(path)
+        except (OSError, StsbBatchError) as error:
+            log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), first_line(error))
             continue
-        entries = footer_entries(path)
         night = entries.get("night", "")
         is_earlier = night < series.night if night else path.name < _moment(before)
         if entries.get("series") == series.name and is_earlier:

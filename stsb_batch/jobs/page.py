@@ -10,6 +10,7 @@ from stsb_batch.jobs.history import past_runs, series_of
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.models.registry import Version, whole_versions
+from stsb_batch.pairs.layout import report_of
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.report.charts import Point, markdown_image, nights_chart
 from stsb_batch.report.page import NIGHTS, Limits, Night, Page, fact_lines, night_page, verdict_word
@@ -32,7 +33,7 @@ def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
     facts = [
         ("input", _code(request.location)),
         ("scores", _code(outcome.target.name)),
-        ("report", _code(outcome.target.report)),
+        ("report", _code(report_of(outcome.target))),
         ("model", f"{report['model'][0]}, {_code(report['model_digest'][0][:12])}"),
         ("engine", str(plan.choice)),
         *left_out,

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from stsb_batch.errors import BusyError
@@ -20,19 +19,21 @@ def watchdog(limit: float) -> Iterator[Callable[[], None]]:
 
     Otherwise the process ends at once with exit code 75 (try again later): a hung kernel or file system cannot be
     interrupted from Python. Locks free themselves, what is committed stays, and the staging is swept by the next run.
+    The time is told by naps of its own, so that none passes while the process is stopped (Ctrl-Z).
     """
-    done, last = threading.Event(), [time.monotonic()]
+    done, nap, naps = threading.Event(), min(1.0, limit / 4), [0]
 
     def watch() -> None:
-        while not done.wait(min(1.0, limit / 4)):
-            if time.monotonic() - last[0] > limit:
+        while not done.wait(nap):
+            naps[0] += 1
+            if naps[0] * nap > limit:
                 log.critical("no progress for %.0f s; stacks of all threads follow, then the process ends", limit)
                 print(f"No progress for {limit:.0f} s: stopped. Run the same command again to go on.", file=sys.stderr)
                 faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
                 os._exit(BusyError.exit_code)
 
     def alive() -> None:
-        last[0] = time.monotonic()
+        naps[0] = 0
 
     thread = threading.Thread(target=watch, name="stsb-batch watchdog", daemon=True)
     thread.start()

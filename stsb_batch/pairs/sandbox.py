@@ -52,9 +52,10 @@ class Sandbox:
             reason, message = _cause_of_death(code, words)
             raise BadFileError(reason, f"{name}: {reason}, {shown(message)}. Replace it.")
         if not reply["ok"]:
-            remedy = reply.get("remedy") or "Replace or remove the file"
-            message = f"{name}: {reply['reason']}, {shown(reply['message'])}. {remedy}."
-            raise BadFileError(reply["reason"], message, exit_code=77 if reply.get("permission") else None)
+            refused = reply.get("permission")
+            remedy = "Check its owner and mode, and those of its folder" if refused else reply.get("remedy")
+            message = f"{name}: {reply['reason']}, {shown(reply['message'])}. {remedy or 'Replace or remove the file'}."
+            raise BadFileError(reply["reason"], message, exit_code=77 if refused else None)
         return reply
 
     def _reply(self) -> dict | None:

@@ -6,6 +6,7 @@ planned with, so a rerun knows what is done without any record beside the data.
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -90,7 +91,9 @@ def footer_entries(path: Path) -> dict[str, str]:
     """Read our entries of a Parquet footer, without the prefix; empty for a missing, foreign or broken file."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowException):
+    except PermissionError as error:  # nobody knows whose it is
+        raise storage_error(error, "reading", path) from None
+    except (OSError, ValueError, pa.ArrowException):
         return {}
     prefix = METADATA_PREFIX.encode()
     ours = ((key[len(prefix) :], value) for key, value in metadata.items() if key.startswith(prefix))

@@ -204,7 +204,7 @@ def test_a_relative_output_is_read_where_it_is_written(output: str, tmp_path: Pa
     monkeypatch.chdir(tmp_path)
     mark_done("scores", "2026-01-01")
     mark_done("s", "2026-01-03")
-    mark_done(output, "2026-01-02", Path(location.format(night="2026-01-02"), "part.parquet"))
+    mark_done(output, "2026-01-02")
     expected = {"2026-01-02"} | ({"2026-01-01"} if output in ("scores", "./scores/") else set())
     assert night.done_nights(output) == expected
 

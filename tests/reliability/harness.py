@@ -81,6 +81,7 @@ class Case:
 
     def run(self, output: Path, *more: str, stall: float = 300, restarts: int = 0, **request) -> dict:
         env = {"STSB_BATCH_SHARD_ROWS": "70", "STSB_BATCH_STALL_SECONDS": str(stall), "STSB_BATCH_RESTARTS": str(restarts)}
+        env |= request.pop("env", {})
         return self.driver.run(*self.command(output, *more), env=env, **request)
 
     def learn(self, output: Path) -> "Case":

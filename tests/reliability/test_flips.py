@@ -1,51 +1,126 @@
-"""Flip single bits of a run's output: verification sees each of them."""
+"""Flip single bits of files of ours, of every kind: each is found, none is a crash, and none stops another run."""
 
 import random
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stsb_batch.jobs.verify import verify_output
+from stsb_batch.jobs.verify import Verification, verify_output
+from stsb_batch.jobs.verify_home import verify_home
+from stsb_batch.models import decisions, registry
 from stsb_batch.settings import load_settings
-from tests.reliability.harness import Case
+from tests.conftest import make_pairs
+from tests.models.test_registry import PASSED
+from tests.reliability.harness import Case, check_complete
+
+KINDS = {
+    "scores": ("out", "**/*.parquet"),
+    "folder's report": ("out", "_report.pq"),
+    "quarantine": ("out", "_quarantine/**/*.pq"),
+    "manifest": ("out", "_manifest.json"),
+    "_SUCCESS": ("out", "_SUCCESS"),
+    "single file": ("one.parquet", "one.parquet"),
+    "single file's report": ("one.parquet", "_one.report.pq"),
+    "single file's quarantine": ("one.parquet", "_one.quarantine.pq"),
+    "single file's manifest": ("one.parquet", "_one.manifest.json"),
+    "history": ("home", "reports/*.parquet"),
+    "card": ("home", "models/*/*/card.json"),
+    "weights": ("home", "models/*/*/model.safetensors"),
+    "metrics": ("home", "models/*/*/metrics.parquet"),
+    "decisions": ("home", "models/*/*/decisions.json"),
+    "pointer": ("home", "models/champion.json"),
+}
 
 
-def flip_bits(output: Path, flips: int, seed: int) -> list[str]:
-    """Flip one bit at a time, anywhere in any file of the output, and return those that verification missed."""
-    chance, missed = random.Random(seed), []  # noqa: S311
-    files = sorted(path for path in output.rglob("*") if path.is_file())
-    for _ in range(flips):
-        path = chance.choice(files)
+@pytest.fixture
+def place(case: Case, tmp_path: Path) -> Path:
+    """A folder's output, a single file's, and a home with reports, a champion, and a decision about it."""
+    single = case.source / "c.parquet"
+    for argv in (case.command(tmp_path / "out"), ["score", single, "-o", tmp_path / "one.parquet", "--model", case.model]):
+        done = case.driver.run(*argv, *case.options, env={"STSB_BATCH_HOME": str(tmp_path / "home")})
+        assert done["code"] == 0, done["said"]
+    candidate = registry.staging_folder(tmp_path / "home") / "candidate"
+    shutil.copytree(case.model, candidate)
+    make_pairs(20).write_parquet(candidate / registry.METRICS)
+    version = registry.register(tmp_path / "home", "sts", candidate, {"gate": PASSED})
+    registry.promote(tmp_path / "home", version, "test")
+    decisions.record(version, "promote", "Kim", "better")
+    return tmp_path
+
+
+def check(place: Path, part: str) -> Verification:
+    if part == "home":
+        return verify_home(place / part)
+    return verify_output(place / part, sample=0, settings=load_settings())
+
+
+def flip_bits(place: Path, flips: int, seed: int, look: Callable[[str], object]) -> Counter:
+    """Flip one bit at a time, in files of each kind in turn, and count the kinds where `look(part)` found nothing."""
+    chance, missed = random.Random(seed), Counter()  # noqa: S311
+    for number in range(flips):
+        kind = list(KINDS)[number % len(KINDS)]
+        part, pattern = KINDS[kind]
+        path = chance.choice(sorted((place if part == "one.parquet" else place / part).glob(pattern)))
         content = path.read_bytes()
-        place, bit = chance.randrange(len(content)), chance.randrange(8)
-        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << bit)]) + content[place + 1 :])
-        if not verify_output(output, sample=0, settings=load_settings()).problems:
-            missed.append(f"{path.name}: bit {bit} of byte {place} of {len(content)}")
+        byte, bit = chance.randrange(len(content)), chance.randrange(8)
+        path.write_bytes(content[:byte] + bytes([content[byte] ^ (1 << bit)]) + content[byte + 1 :])
+        if not look(part):
+            missed[f"{kind}: bit {bit} of byte {byte} of {len(content)}"] += 1
         path.write_bytes(content)
     return missed
+
+
+def test_untouched_files_are_well(place: Path):
+    """Nothing is found where nothing is wrong, and nothing is left unchecked, so that a finding means something."""
+    for part in ("out", "one.parquet", "home"):
+        found = check(place, part)
+        assert (found.problems, found.notes) == ([], [])
+
+
+def test_bit_flips_are_found(place: Path):
+    """Each of 75 flipped bits, five in each kind of file, is found and is no crash."""
+    assert not flip_bits(place, 75, seed=1, look=lambda part: check(place, part).problems)
+
+
+@pytest.mark.slow
+def test_thousand_bit_flips_are_found(place: Path):
+    """Each of 1,000 flipped bits, over all kinds of files, is found and is no crash."""
+    assert not flip_bits(place, 1_000, seed=2, look=lambda part: check(place, part).problems)
+
+
+def score_after(case: Case, place: Path, flips: int, seed: int) -> None:
+    """Flip bits, and after each score another input in the same home, to the end."""
+    outputs = iter(place / f"later{number}" for number in range(flips))
+
+    def later(_: str) -> bool:
+        output = next(outputs)
+        done = case.run(output, env={"STSB_BATCH_HOME": str(place / "home"), "STSB_BATCH_SHARD_ROWS": "70"})
+        assert done["code"] == 0, done["said"]
+        assert "Traceback" not in done["said"]
+        check_complete(case, output)
+        return True
+
+    flip_bits(place, flips, seed, look=later)
+
+
+def test_a_flipped_bit_stops_no_other_run(case: Case, place: Path):
+    """Whatever file of ours is damaged, another input is scored to its end in the same home."""
+    score_after(case, place, flips=len(KINDS), seed=3)
+
+
+@pytest.mark.slow
+def test_many_flipped_bits_stop_no_other_run(case: Case, place: Path):
+    """150 flips, ten in each kind of file, and a run after each."""
+    score_after(case, place, flips=10 * len(KINDS), seed=4)
 
 
 @pytest.fixture
 def output(case: Case, tmp_path: Path) -> Path:
     assert case.run(tmp_path / "out")["code"] == 0
     return tmp_path / "out"
-
-
-def test_untouched_output_is_well(output: Path):
-    """Nothing is found where nothing is wrong, so that a finding means something."""
-    assert verify_output(output, sample=0, settings=load_settings()).problems == []
-
-
-def test_bit_flips_are_found(output: Path):
-    """Each of 60 flipped bits in manifest, report, _SUCCESS or scores is found."""
-    assert flip_bits(output, 60, seed=1) == []
-
-
-@pytest.mark.slow
-def test_six_hundred_bit_flips_are_found(output: Path):
-    """Each of 600 flipped bits is found."""
-    assert flip_bits(output, 600, seed=2) == []
 
 
 @pytest.mark.parametrize("damage", ["vanished", "extra", "unfinished", "swapped"])
