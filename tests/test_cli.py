@@ -318,3 +318,33 @@ def test_lines_stay_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]):
     out.print(line)
     say(line)
     assert capsys.readouterr() == (f"{line}\n", f"{line}\n")
+
+
+@pytest.mark.parametrize(("argv", "code"), [(["score", "IN", "-o", "OUT"], 0), (["report", "OUT"], 141)])
+def test_nobody_reads_the_output(argv: list[str], code: int, champion: Path, pairs_file: Path, tmp_path: Path):
+    """A closed pipe is no failure of work that is committed; for any other verb it is what SIGPIPE is to a shell."""
+    names = {"IN": str(pairs_file), "OUT": str(tmp_path / "out.parquet")}
+    if argv[0] == "report":
+        assert run("score", pairs_file, "-o", names["OUT"]).returncode == 0
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "stsb_batch.cli", *[names.get(word, word) for word in argv]]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    assert (tmp_path / "out.parquet").exists()
+
+
+def test_verify_takes_a_home(champion: Path, pairs_file: Path, settings):
+    """What the home keeps is checked like an output: a damaged card or report ends with 65 and its path."""
+    assert run("score", pairs_file).returncode == 0
+    assert run("verify", settings.home).returncode == 0
+    for path in (*settings.home.glob("reports/*.parquet"), *settings.home.glob("models/*/*/card.json")):
+        content = path.read_bytes()
+        path.write_bytes(content[:-9] + b"0" + content[-8:])
+        done = run("verify", settings.home)
+        assert done.returncode == 65
+        assert str(path) in done.stdout
+        path.write_bytes(content)

@@ -19,6 +19,28 @@ def test_write_leaves_only_the_file(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_write_has_left_is_swept(tmp_path: Path):
+    """A writer killed before its rename leaves a file that the next write removes; one under way is left alone."""
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom stsb_batch import durable\n"
+        "def stop(*_):\n  print('staged', flush=True)\n  sys.stdin.readline()\n  os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.replace = stop\ndurable.write_atomically(Path(sys.argv[1]), b'new')\n"
+    )
+    path = tmp_path / "champion.json"
+    (tmp_path / ".champion.json.4711.inprogress").write_bytes(b"of version 0.1.0")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout.readline() == "staged\n"
+        [staged] = tmp_path.iterdir()
+        write_atomically(tmp_path / "other.json", b"other")
+        assert staged.exists()
+        writer.communicate("\n")
+    assert staged.exists()
+    write_atomically(path, b"newer")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["champion.json", "other.json"]
+
+
 def test_replace_of_missing_file_is_a_storage_error(tmp_path: Path):
     """A failing rename is told with the file's name and the exit code for I/O errors."""
     with pytest.raises(StorageError, match=r"final\.parquet"):

@@ -1,15 +1,18 @@
 """What a run may touch: its own output, nothing else; and what it makes good that was lost or damaged."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
-from stsb_batch.errors import BadFileError, CannotCreateError, UsageError
+from stsb_batch.errors import BadDataError, BadFileError, CannotCreateError, NothingToReadError, UsageError
 from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.plan import ScoreRequest, allowance
 from stsb_batch.jobs.score import score_dataset
@@ -222,3 +225,46 @@ def test_what_is_damaged_beside_the_scores_is_written_anew(name: str, content: b
 def test_a_share_is_rounded_as_it_is_written():
     """29 % of 100 rows are 29, though 0.29 * 100 is less in binary."""
     assert [allowance(share, 100) for share in (0.29, 0.57, 0.001, 0.0)] == [29, 57, 1, 0]
+
+
+def test_readers_of_the_scores_see_nothing_else(tmp_path: Path, bert: Path):
+    """Report, manifest and quarantined rows are no rows to DuckDB, pyarrow and Polars, in a folder or beside a file."""
+    bad = {"sentence1": pl.when(pl.col("id") == 3).then(None).otherwise("sentence1")}
+    for name in ("in/k=a/p.parquet", "in/k=b/p.parquet"):
+        write(tmp_path / name, **bad)
+    options = {"on_bad_row": "quarantine", "max_bad_rows": 0.5}
+    folder = score(tmp_path / "in", bert, tmp_path / "scores/night=1", **options).target
+    single = score(tmp_path / "in/k=a/p.parquet", bert, tmp_path / "scores/night=2/p.parquet", **options).target
+    assert [len(target.side_files) for target in (folder, single)] == [2, 1]
+    for place, rows in ((tmp_path / "scores", 57), (folder.root, 38), (single.root, 19)):
+        for source in (f"'{place}/**/*.parquet'", f"read_parquet('{place}/')"):
+            assert duckdb.sql(f"select count(*) from {source}").fetchall() == [(rows,)]  # noqa: S608
+        assert pa.dataset.dataset(place, partitioning="hive").count_rows() == rows
+        assert pl.scan_parquet(place / "**/*.parquet").select(pl.len()).collect().item() == rows
+
+
+def test_lost_quarantine_is_no_finished_run(tmp_path: Path, bert: Path):
+    """A run that goes on says when the rows that were put aside before are gone, instead of ending without them."""
+    write(tmp_path / "in/p.parquet", sentence1=pl.when(pl.col("id") == 3).then(None).otherwise("sentence1"))
+    target = score(tmp_path / "in", bert, tmp_path / "out", on_bad_row="quarantine", max_bad_rows=0.5).target
+    (target.root / "_SUCCESS").unlink()
+    target.side_files[0].unlink()
+    with pytest.raises(BadDataError, match="its rows are lost"):
+        score(tmp_path / "in", bert, tmp_path / "out", on_bad_row="quarantine", max_bad_rows=0.5)
+
+
+@pytest.mark.parametrize("place", [b"VALUE", b"stsb_batch.sketch", b"name"])
+def test_an_output_that_is_not_utf8(place: bytes, tmp_path: Path, bert: Path):
+    """Bytes that are no text in a footer's value, key or column name of what lies at the output: told, or replaced."""
+    write(tmp_path / "in.parquet")
+    table, path = pa.table({"name": [1]}), tmp_path / "out.parquet"
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"stsb_batch.fingerprint": "VALUE", "stsb_batch.sketch": "{}"})
+    path.write_bytes(path.read_bytes().replace(place, b"\xff\xfe" + place[2:]))
+    with contextlib.suppress(NothingToReadError):  # what is left says nothing of us
+        assert verify_output(path, settings=load_settings()).problems
+    with pytest.raises(CannotCreateError, match="exists from another plan"):
+        score(tmp_path / "in.parquet", bert, path)
+    score(tmp_path / "in.parquet", bert, path, overwrite=True)
+    assert verify_output(path, settings=load_settings()).problems == []
