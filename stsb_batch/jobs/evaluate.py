@@ -86,8 +86,8 @@ def evaluate(
 
 
 def main_part(parts: dict[str, pl.DataFrame]) -> str:
-    """Name the part that a model is judged by."""
-    return "test" if "test" in parts else list(parts)[-1]
+    """Name the part that a model is judged by: test, else val, else the last."""
+    return next((name for name in ("test", "val") if name in parts), list(parts)[-1])
 
 
 def pairs_of(scored: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:

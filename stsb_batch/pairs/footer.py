@@ -112,17 +112,19 @@ def _end_of(elements: list[Struct], place: int) -> int:
     return place
 
 
-def refusals(footer: Struct) -> Iterator[tuple[str, str]]:
-    """Yield what keeps a file from being read or copied, as (file reason, words that name the column)."""
+def refusals(footer: Struct, names: list[str] | None = None) -> Iterator[tuple[str, str]]:
+    """Yield what keeps columns (None: all) from being read or copied, as (file reason, words that name the column)."""
     if FileField.ENCRYPTION in footer:
         yield "ENCRYPTED", "its columns are encrypted"
     for column in columns_of(footer):
-        names = [element.value(ElementField.NAME, b"") for element in column.elements]
-        if bad := next((name for name in names if not _is_utf8(name)), None):
+        parts = [element.value(ElementField.NAME, b"") for element in column.elements]
+        if bad := next((part for part in parts if not _is_utf8(part)), None):
             yield "UNSUPPORTED", f"the column name '{_text(bad)}' is not UTF-8"
+    columns = [column for column in columns_of(footer) if names is None or column.text in names]
     for group in footer.items_of(FileField.ROW_GROUPS):
-        for chunk in group.items_of(GroupField.CHUNKS):
-            yield from _chunk_refusals(chunk)
+        for column in columns:
+            for chunk in group.items_of(GroupField.CHUNKS)[column.chunks]:
+                yield from _chunk_refusals(chunk)
 
 
 def _chunk_refusals(chunk: Struct) -> Iterator[tuple[str, str]]:

@@ -50,13 +50,16 @@ class Rejected(Exception):
         self.remedy = remedy
 
 
-def probe_footer(path: Path) -> None:
-    """Gate a file by its kind, magic words and footer; raises `Rejected`. Decodes no page."""
+def probe_footer(path: Path, columns: list[str] | None = None) -> None:
+    """Gate a file by its kind, magic words and footer; raises `Rejected`. Decodes no page.
+
+    Only what `columns` (None: all) unpack to counts.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise Rejected("NOT_PARQUET", "not a regular file")
     _check_magic(path, status.st_size)
-    _check_footer(path)
+    _check_footer(path, columns)
     try:
         metadata = pq.read_metadata(path)
         metadata.schema.to_arrow_schema()
@@ -67,7 +70,7 @@ def probe_footer(path: Path) -> None:
     for index in range(metadata.num_columns):
         if metadata.schema.column(index).path.count(".") >= MAX_DEPTH:
             raise Rejected("RESOURCE_LIMIT", f"columns nested more than {MAX_DEPTH} deep")
-    _check_sizes(metadata, status.st_size)
+    _check_sizes(metadata, status.st_size, columns)
 
 
 def _check_magic(path: Path, size: int) -> None:
@@ -88,18 +91,18 @@ def _check_magic(path: Path, size: int) -> None:
         raise Rejected("CORRUPT_FILE", f"a footer of {length >> 20:,} MiB, above the limit of {MAX_FOOTER >> 20}")
 
 
-def _check_footer(path: Path) -> None:
+def _check_footer(path: Path, columns: list[str] | None) -> None:
     """Refuse what the reader does not survive or cannot name: unknown codecs, encrypted columns, names that are no UTF-8."""
     try:
         with path.open("rb") as file:
             footer = read_footer(file, path.stat().st_size)
     except UnreadableFooter as error:
         raise Rejected("CORRUPT_FILE", str(error)) from error
-    for reason, words in refusals(footer):
+    for reason, words in refusals(footer, columns):
         raise Rejected(reason, words, REMEDIES.get(reason))
 
 
-def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
+def _check_sizes(metadata: pq.FileMetaData, size: int, columns: list[str] | None) -> None:
     """Hold what the footer promises against the file's size: the gate for decompression bombs."""
     rows, unpacked = 0, 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -111,6 +114,8 @@ def _check_sizes(metadata: pq.FileMetaData, size: int) -> None:
             )
         rows += group.num_rows
         for chunk in map(group.column, range(group.num_columns)):
+            if columns is not None and not any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
+                continue
             if chunk.total_uncompressed_size > MAX_CHUNK:
                 raise Rejected("RESOURCE_LIMIT", f"column '{chunk.path_in_schema}' has more than 2 GiB in one row group")
             unpacked += chunk.total_uncompressed_size
@@ -198,7 +203,7 @@ def answer(request: dict, alive) -> dict:
     path = Path(os.fsdecode(bytes.fromhex(request["path"])))
     try:
         if not request["pages"]:
-            probe_footer(path)
+            probe_footer(path, request["columns"])
             return {"ok": True}
         return {"ok": True, "bytes_per_row": probe_pages(path, request["columns"], request["texts"], alive)}
     except Rejected as rejected:

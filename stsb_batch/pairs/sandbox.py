@@ -30,9 +30,9 @@ class Sandbox:
     def __exit__(self, *_) -> None:
         self._end()
 
-    def probe_footer(self, path: Path, name: str) -> None:
-        """Gate a file by its footer; raises `BadFileError` with the reason."""
-        self._ask(path, name, {"pages": False})
+    def probe_footer(self, path: Path, name: str, columns: list[str] | None = None) -> None:
+        """Gate a file by its footer, by the sizes of `columns` (None: all); raises `BadFileError` with the reason."""
+        self._ask(path, name, {"pages": False, "columns": columns})
 
     def probe_pages(self, path: Path, name: str, columns: list[str] | None, texts: list[str]) -> float:
         """Decode all that a job will read; returns bytes per row where rows are heaviest. Raises `BadFileError`."""

@@ -8,10 +8,9 @@ import polars as pl
 
 from stsb_batch.errors import BadDataError
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.refresh.label_files import LabelledParts, read_labelled
+from stsb_batch.refresh.label_files import SPLITS, LabelledParts, read_labelled
 from stsb_batch.refresh.splits import HELD_OUT, Conflicts, count_leaked, find_conflicts, halve, split_by_groups
 
-SPLITS = ("train", "val", "test")
 PAIR = ("left", "right", "label")
 MAX_CONTRADICTING = 0.05  # share of the pairs that may be there twice with labels more than a step apart
 
