@@ -15,6 +15,7 @@ from flows.parameters import (
     BaseModel,
     DoneBy,
     Label,
+    LabelScale,
     Left,
     MaxBadFiles,
     MaxBadRows,
@@ -37,6 +38,7 @@ from stsb_batch.jobs import night as nights
 from stsb_batch.jobs.due import refresh_due
 from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
 from stsb_batch.models.registry import model_name
+from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.settings import check_prefect_home, load_settings
 
@@ -72,6 +74,7 @@ def run_night(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
 ) -> State:
@@ -93,14 +96,16 @@ def run_night(
     if due != [own]:
         log.warning("nights to score: %s (those before were missed)", ", ".join(due))
 
-    request = RefreshRequest(labels or "", base_model, recipe, columns=Columns(left, right, label))
-    wanted = {"labels": labels, "base_model": base_model, "recipe": recipe, "left": left, "right": right, "label": label}
+    columns = {"left": left, "right": right, "label": label, "label_scale": label_scale}
+    of_request = Columns(left, right, label, label_scale=parse_scale(label_scale))
+    request = RefreshRequest(labels or "", base_model, recipe, columns=of_request)
+    wanted = {"labels": labels, "base_model": base_model, "recipe": recipe} | columns
     note = ""
     if labels and approval == "auto":
         note = refresh_if_due(request, wanted, refresh_days, refresh_hours)
     name_run(f"night {own} with {model_name(load_settings().home, 'champion')}")
 
-    wanted_scores = {"left": left, "right": right, "label": label, "done_by": finish}
+    wanted_scores = columns | {"done_by": finish}
     wanted_scores |= {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
     told, codes, failed = [], [], []

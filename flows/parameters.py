@@ -40,6 +40,7 @@ DoneByMoment = Annotated[dt.datetime | None, Help("When somebody waits for the s
 Left = Annotated[str, Help("Column with the first text")]
 Right = Annotated[str, Help("Column with the second text")]
 Label = Annotated[str | None, Help("Column with the label, 0 to 5, if there is one")]
+LabelScale = Annotated[str | None, Help("Scale of the labels, LOW,HIGH, mapped on 0,5; empty: 0,5")]
 MaxBadRows = Annotated[float, Field(ge=0, le=1), Help("Share of rows without a score above which it fails")]
 MaxBadFiles = Annotated[float, Field(ge=0, le=1), Help("Share of bad files above which it fails; one may, unless 0")]
 Model = Annotated[str, Help("champion, name@number, a folder, or a hub id@revision")]

@@ -10,10 +10,11 @@ from flows import approval as asking
 from flows import events
 from flows.artifacts import publish_refresh
 from flows.limit import insist_on_limit
-from flows.parameters import Approval, BaseModel, Label, Labels, Left, Name, Recipe, Right, Unlabelled
+from flows.parameters import Approval, BaseModel, Label, Labels, LabelScale, Left, Name, Recipe, Right, Unlabelled
 from stsb_batch.errors import GateRefused
 from stsb_batch.jobs import refresh
 from stsb_batch.models import decisions, registry
+from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
 
 
@@ -98,6 +99,7 @@ def refresh_flow(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     unlabelled: Unlabelled = None,
     approval: Approval = "auto",
 ) -> State:
@@ -108,7 +110,7 @@ def refresh_flow(
     """
     insist_on_limit()
     try:
-        columns = Columns(left, right, label)
+        columns = Columns(left, right, label, label_scale=parse_scale(label_scale))
         plan = refresh.plan_refresh(refresh.RefreshRequest(labels, base_model, recipe, name, columns, unlabelled=unlabelled))
     except GateRefused as error:
         return Completed(name=f"Completed{labels_refused(error)}", data={"model": None, "passed": False, "trained": False})

@@ -7,13 +7,25 @@ from prefect.states import Completed, State
 from flows import events
 from flows.artifacts import publish_scores
 from flows.limit import insist_on_limit
-from flows.parameters import DoneByMoment, Label, Left, Location, MaxBadFiles, MaxBadRows, Model, Right, ScoreOutput
+from flows.parameters import (
+    DoneByMoment,
+    Label,
+    LabelScale,
+    Left,
+    Location,
+    MaxBadFiles,
+    MaxBadRows,
+    Model,
+    Right,
+    ScoreOutput,
+)
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
 from stsb_batch.jobs.finish import FILES_LEFT_OUT, MANY_BAD_ROWS
 from stsb_batch.jobs.line import Line
 from stsb_batch.jobs.pace import Pace
 from stsb_batch.models.registry import model_name
+from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.scoring.pipeline import Progress
@@ -83,6 +95,7 @@ def score_flow(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     model: Model = "champion",
     done_by: DoneByMoment = None,
     max_bad_rows: MaxBadRows = 0.05,
@@ -91,7 +104,8 @@ def score_flow(
     """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
     insist_on_limit()
     limits = {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
-    job = plan_job(plan.ScoreRequest(location, output, Columns(left, right, label), model, **limits))
+    columns = Columns(left, right, label, label_scale=parse_scale(label_scale))
+    job = plan_job(plan.ScoreRequest(location, output, columns, model, **limits))
     with score.open_job(job) as pending, score.open_line(job, pending) as line:
         progress = watch(Pace(sum(shard.rows for shard in pending), done_by))
         scored = {shard.output: score_shard(line, shard, progress) for shard in pending}

@@ -18,6 +18,7 @@ from stsb_batch.cli_models import (
     AsJson,
     Engine,
     Label,
+    LabelScale,
     Left,
     MaxBadFiles,
     MaxBadRows,
@@ -77,6 +78,7 @@ def score(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     keep: Annotated[list[str] | None, typer.Option("--keep", help="column to pass through (repeat; default: all)")] = None,
     score_column: Annotated[str, typer.Option("--score-column", help="name of the new column")] = "score",
     model: Model = "champion",
@@ -99,6 +101,7 @@ def score(
     """Score each pair of a Parquet file, folder or glob."""
     from stsb_batch.jobs.plan import ScoreRequest, plan_score
     from stsb_batch.jobs.score import score_dataset
+    from stsb_batch.pairs.label_scale import parse_scale
     from stsb_batch.pairs.schema import Columns
     from stsb_batch.pairs.sink import pending_shards
     from stsb_batch.terminal import row_progress
@@ -107,7 +110,7 @@ def score(
     request = ScoreRequest(
         location=location,
         output=output,
-        columns=Columns(left, right, label, tuple(keep) if keep else None, score_column),
+        columns=Columns(left, right, label, tuple(keep) if keep else None, score_column, parse_scale(label_scale)),
         model=model,
         overwrite=overwrite,
         on_bad_row=on_bad_row,

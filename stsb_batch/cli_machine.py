@@ -12,6 +12,7 @@ from stsb_batch.cli_models import (
     DoneBy,
     Engine,
     Label,
+    LabelScale,
     Left,
     MaxBadFiles,
     MaxBadRows,
@@ -46,14 +47,17 @@ def nightly(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
 ) -> None:
     """Run one night now as a Prefect flow: refresh when due, score, report."""
     given = dict(locals())
     from stsb_batch.jobs.night import check_choices
+    from stsb_batch.pairs.label_scale import parse_scale
 
-    check_choices(output, night, timezone, done_by)  # before a server is started for them
+    parse_scale(label_scale)  # before a server is started for a wrong one
+    check_choices(output, night, timezone, done_by)
     from flows.nightly import run_night_here
 
     raise typer.Exit(run_night_here(**given))
@@ -74,6 +78,7 @@ def serve(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
     webhook: Annotated[str | None, typer.Option("--webhook", help="address that gets the alerts as JSON")] = None,
@@ -87,10 +92,13 @@ def serve(
 ) -> None:
     """Run it every night: Prefect server with its UI, schedule, alerts, worker. Stop with Ctrl-C."""
     from flows import serve as room
+    from stsb_batch.pairs.label_scale import parse_scale
     from stsb_batch.terminal import say
 
     nightly = {"labels": labels, "base_model": base_model, "recipe": recipe, "refresh_days": refresh_days}
     nightly |= {"approval": approval, "done_by": done_by, "left": left, "right": right, "label": label}
+    parse_scale(label_scale)
+    nightly |= {"label_scale": label_scale}
     nightly |= {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
     schedule = room.Schedule(location, output, cron, timezone, nightly)
     try:

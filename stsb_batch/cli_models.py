@@ -12,6 +12,9 @@ Precision = Annotated[str | None, typer.Option("--precision", help="auto, fp32, 
 Left = Annotated[str, typer.Option("--left", help="column with the first text")]
 Right = Annotated[str, typer.Option("--right", help="column with the second text")]
 Label = Annotated[str | None, typer.Option("--label", help="column with the label, 0 to 5")]
+LabelScale = Annotated[
+    str | None, typer.Option("--label-scale", metavar="LOW,HIGH", help="scale of the labels, mapped on 0,5")
+]
 Pairs = Annotated[str, typer.Argument(metavar="IN", help="Parquet to score; {night} in it becomes the date")]
 Scores = Annotated[
     str, typer.Option("--output", "-o", help="folder of a night; {night} in it becomes the date, else OUT/<date>")

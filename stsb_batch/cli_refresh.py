@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stsb_batch.cli_models import AsJson, Label, Left, Model, Right, settings_with
+from stsb_batch.cli_models import AsJson, Label, LabelScale, Left, Model, Right, settings_with
 from stsb_batch.errors import UsageError
 
 training = typer.Typer()
@@ -17,6 +17,7 @@ def evaluate(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     model: Model = "champion",
     plots: Annotated[
         Path | None, typer.Option("--plots", help="folder for scatter.png and residuals.png (default: LABELLED.evaluation)")
@@ -25,12 +26,14 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled pairs: metrics by split, reliability, order symmetry, half-width, plots."""
     from stsb_batch.jobs.evaluate import evaluate_labels, save_pictures
+    from stsb_batch.pairs.label_scale import parse_scale
     from stsb_batch.pairs.schema import Columns
     from stsb_batch.terminal import err
     from stsb_batch.views import nearby
     from stsb_batch.views_models import show_evaluation
 
-    found = evaluate_labels(labelled, model=model, columns=Columns(left, right, label), settings=settings_with())
+    columns = Columns(left, right, label, label_scale=parse_scale(label_scale))
+    found = evaluate_labels(labelled, model=model, columns=columns, settings=settings_with())
     show_evaluation(found, as_json=as_json)
     for path in save_pictures(found, plots or _beside(labelled)):
         err.print(f"saved {nearby(path.resolve())}", soft_wrap=True)
@@ -51,6 +54,7 @@ def refresh(
     left: Left = "sentence1",
     right: Right = "sentence2",
     label: Label = None,
+    label_scale: LabelScale = None,
     floor: Annotated[float, typer.Option("--floor", help="test Pearson below which nothing is promoted")] = 0.6,
     slice_column: Annotated[
         str | None,
@@ -75,6 +79,7 @@ def refresh(
     from stsb_batch.jobs.refresh import RefreshRequest
     from stsb_batch.jobs.refresh import refresh as run_refresh
     from stsb_batch.models.registry import champions
+    from stsb_batch.pairs.label_scale import parse_scale
     from stsb_batch.pairs.schema import Columns
     from stsb_batch.terminal import step_progress
     from stsb_batch.views_models import show_refresh
@@ -87,7 +92,7 @@ def refresh(
         base_model,
         recipe,
         name,
-        Columns(left, right, label),
+        Columns(left, right, label, label_scale=parse_scale(label_scale)),
         floor,
         settings,
         slice_column=slice_column,

@@ -10,7 +10,7 @@ from stsb_batch.jobs.evaluate import Evaluation
 from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.models.cleanup import Garbage
 from stsb_batch.models.decisions import decisions
-from stsb_batch.models.registry import Version
+from stsb_batch.models.registry import Version, card_scale
 from stsb_batch.refresh.gate import GateDecision
 from stsb_batch.report.calibration import Conformal
 from stsb_batch.report.people import metrics_table
@@ -78,7 +78,9 @@ def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, tex
 
 
 def _show_labels(labels: dict) -> None:
-    """Print what the labels' own faults were, where they had any."""
+    """Print what the labels' own faults were, where they had any, and their scale where it is another."""
+    if "mapped" in card_scale(labels):
+        out.print(f"labels: {card_scale(labels)}")
     for fault, rows in labels.get("left_out", {}).items():
         out.print(f"labels: {rows} rows left out, {escape(fault)}")
     for key, words in (
@@ -147,6 +149,7 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
         "parent": card["parent"] or "none",
         "labels": f"{card['labels']['source']} ({card['labels']['sha256'][:12]}), "
         + ", ".join(f"{name} {rows:,}" for name, rows in card["labels"]["rows"].items()),
+        "label scale": card_scale(card["labels"]),
         "leaked test pairs": str(card["labels"]["test_pairs_in_train_or_val"]),
         "folder": nearby(version.path),
     }

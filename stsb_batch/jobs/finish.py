@@ -18,9 +18,10 @@ from stsb_batch.errors import BadDataError, StsbBatchError, first_line, shown
 from stsb_batch.jobs.history import earlier_report, past_runs, report_name, reports_folder, series_of
 from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
+from stsb_batch.pairs.label_scale import doubt, is_on_scale, map_labels
 from stsb_batch.pairs.layout import earlier, report_of
 from stsb_batch.pairs.quarantine import quarantined_rows, sweep_side_files, withdraw
-from stsb_batch.pairs.schema import CONTRACT_VERSION, LABEL_RANGE, find_label, output_schema
+from stsb_batch.pairs.schema import CONTRACT_VERSION, find_label, output_schema
 from stsb_batch.pairs.source import BadFile
 from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import Sketch
@@ -133,7 +134,7 @@ def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None
 
 def _is_finished(plan: ScorePlan, results: dict[Path, dict]) -> bool:
     """Say whether an earlier run ended with this very result, and its report, manifest and `_SUCCESS` are whole."""
-    target, label = plan.target, plan.request.columns.label or ""
+    target, label = plan.target, plan.request.columns.labelled_by
     if target.single and not target.manifest.exists():
         found = earlier_report(earlier(target).report)
         return bool(found) and (found.footer.get("scored_sha256"), found.footer.get("label")) == (_sha256(results)[0], label)
@@ -183,9 +184,12 @@ def _labelled(plan: ScorePlan) -> dict:
     if not parts:
         return {}
     frame = pl.concat(parts)
-    has_label = pl.col("label").is_between(*LABEL_RANGE).fill_null(False)
-    usable = frame.filter(has_label & pl.col("score").is_not_null())
-    return {"labelled": usable, "left_out": frame.filter(~has_label).height}
+    if why := doubt(frame["label"].to_numpy(), columns.label_scale):
+        log.warning("%s: %s", shown(Path(plan.request.location).name), why)
+    has_label = is_on_scale(frame["label"], columns.label_scale).fill_null(False)
+    usable = frame.filter(has_label & frame["score"].is_not_null())
+    usable = usable.with_columns(map_labels(usable["label"], columns.label_scale))
+    return {"labelled": usable, "left_out": int((~has_label).sum())}
 
 
 def _drift(plan: ScorePlan, sketch: Sketch) -> list[dict]:

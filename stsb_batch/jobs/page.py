@@ -9,7 +9,7 @@ from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.history import past_runs, series_of
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
-from stsb_batch.models.registry import Version, whole_versions
+from stsb_batch.models.registry import Version, card_scale, whole_versions
 from stsb_batch.pairs.layout import report_of
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.report.charts import Point, markdown_image, nights_chart
@@ -84,6 +84,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
         ("model", f"{version.reference}, {_code(version.digest[:12])}"),
         ("champion it was held against", card["parent"] or "none: it is the first"),
         ("trained from", f"{_code(card['labels']['source'])} ({labels})"),
+        ("scale of the labels", card_scale(card["labels"])),
         ("recipe", f"{card['recipe']} on {_code(Path(card['base_model']).name)}"),
         ("test pairs also in train or val", f"{card['labels']['test_pairs_in_train_or_val']:,}"),
         ("look closer", _code(f"stsb-batch models show {version.reference}")),

@@ -222,6 +222,7 @@ def _judge(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
         "parent": champion.reference if champion else None,
         "labels": {
             "source": Path(request.labels).name,
+            "scale": request.columns.label_scale,
             "sha256": labels.fingerprint,
             "rows": {name: frame.height for name, frame in labels.items()},
             "left_out": labels.left_out,

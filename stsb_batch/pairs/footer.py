@@ -120,7 +120,7 @@ def refusals(footer: Struct, names: list[str] | None = None) -> Iterator[tuple[s
         parts = [element.value(ElementField.NAME, b"") for element in column.elements]
         if bad := next((part for part in parts if not _is_utf8(part)), None):
             yield "UNSUPPORTED", f"the column name '{_text(bad)}' is not UTF-8"
-    columns = [column for column in columns_of(footer) if names is None or column.text in names]
+    columns = [column for column in columns_of(footer) if names is None or column.name.decode(errors="replace") in names]
     for group in footer.items_of(FileField.ROW_GROUPS):
         for column in columns:
             for chunk in group.items_of(GroupField.CHUNKS)[column.chunks]:

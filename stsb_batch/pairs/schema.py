@@ -18,17 +18,28 @@ BLANK += "".join(map(chr, [*range(0x2028, 0x2030), 0x205F, *range(0x2060, 0x2065
 
 @dataclass(frozen=True)
 class Columns:
-    """The names a job reads and writes. `label=None` takes a numeric column `label` where there is one."""
+    """The names a job reads and writes. `label=None` takes a numeric column `label` where there is one.
+
+    `label_scale` is the scale that labels are on; they are mapped on that of the scores.
+    """
 
     left: str = "sentence1"
     right: str = "sentence2"
     label: str | None = None
     keep: tuple[str, ...] | None = None
     score: str = "score"
+    label_scale: tuple[float, float] = LABEL_RANGE
 
     def named(self) -> dict:
         """Return them as a manifest has them."""
-        return {"left": self.left, "right": self.right, "keep": self.keep, "score": self.score, "label": self.label or ""}
+        columns = {"left": self.left, "right": self.right, "keep": self.keep, "score": self.score}
+        return columns | {"label": self.labelled_by}
+
+    @property
+    def labelled_by(self) -> str:
+        """Name the label column, "" for the usual one, with its scale where that is another than the scores'."""
+        scale = "" if self.label_scale == LABEL_RANGE else " on {!r} to {!r}".format(*self.label_scale)
+        return f"{self.label or ''}{scale}"
 
     @property
     def texts(self) -> list[str]:

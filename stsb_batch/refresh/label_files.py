@@ -1,16 +1,19 @@
 """Labelled pairs as they lie there: Parquet files, folders of splits, GLUE. Knows files and splits, not their rows."""
 
 import contextlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from stsb_batch.errors import BadDataError, NothingToReadError, shown
 from stsb_batch.models.hub import fetch_snapshot
+from stsb_batch.pairs.label_scale import doubt, map_labels
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.label_rows import decoded, read_rows, usable_rows
@@ -24,6 +27,8 @@ OTHER_NAMES |= {"development": "val", "eval": "val", "evaluation": "val"}
 # a file of a split that has several, with the hash that hubs give it: train-00000-of-00002-1f0a9c1b2d3e4f56
 NUMBERED = re.compile(r"(.+?)-(\d{5,})-of-(\d{5,})(-[0-9a-f]+)?", re.IGNORECASE)
 HASHED = re.compile(r"(.+?)-[0-9a-f]{4,}", re.IGNORECASE)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,22 @@ def read_labelled(
 ) -> LabelledParts:
     """Read labelled pairs and leave out the rows that cannot be used, each kind counted; `slice` is null without a column.
 
-    Splits come in a fixed order: train, val, test, then others by name. Files are opened in the sandbox first, and only the
-    columns named are read. Raises `BadFileError` for a file that cannot be read or lacks a column, and `BadDataError` when
-    too many of a split's rows cannot be used.
+    Splits come in a fixed order: train, val, test, then others by name. Labels are mapped on the scale of the scores; a
+    warning says when they do not look like the scale that they are read on. Files are opened in the sandbox first, and only
+    the columns named are read.
+
+    Raises `BadFileError` for a file that cannot be read or lacks a column, and `BadDataError` when too many of a split's
+    rows cannot be used.
     """
-    frames, left_out = {}, Counter()
+    frames, left_out, labels = {}, Counter(), []
     with Sandbox() as sandbox:
         for name, frame, where in _read(reference, columns, slice_column, timeout, sandbox):
-            frames[name], faults = usable_rows(frame, where, columns)
+            usable, faults = usable_rows(frame, where, columns)
+            frames[name] = usable.with_columns(map_labels(usable["label"], columns.label_scale))
             left_out.update(faults)
+            labels.append(frame["label"].to_numpy())
+    if why := doubt(np.concatenate(labels), columns.label_scale):
+        log.warning("%s: %s", shown(Path(reference).name), why)
     return LabelledParts(frames, dict(left_out))
 
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.errors import BadDataError, BadFileError, first_line, shown
+from stsb_batch.pairs.label_scale import doubt, is_on_scale
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
-from stsb_batch.pairs.schema import BLANK, LABEL_RANGE, Columns, check_columns, is_text
+from stsb_batch.pairs.schema import BLANK, Columns, check_columns, is_text
 
 MAX_LEFT_OUT = 0.01  # share of a split's rows that may be unusable
 READ_BYTES = 1 << 20  # of a column chunk held compressed
@@ -102,19 +103,20 @@ def _utf8(cell: bytes | None) -> str | None:
 
 
 def usable_rows(rows: pl.DataFrame, where: str, columns: Columns) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the rows that can be learned from, texts decoded, and by fault the number of those that cannot.
+    """Return the rows that can be learned from and, by fault, the number of those that cannot.
 
-    Raises `BadDataError` when more than `MAX_LEFT_OUT` of them have a label that is null or outside its range, or a text
+    Texts are decoded, labels are as they were. Raises `BadDataError` when more than `MAX_LEFT_OUT` of the rows have a label
+    that is null or outside its scale, or a text
     that is null, blank or not UTF-8, with their number and first row.
     """
-    low, high = LABEL_RANGE
+    outside = "labels outside {:g}-{:g}".format(*columns.label_scale)
     frame = rows.with_columns(decoded(rows["left"]), decoded(rows["right"]))
     null_text = rows["left"].is_null() | rows["right"].is_null()
     undecodable = (frame["left"].is_null() | frame["right"].is_null()) & ~null_text
     blank = (frame["left"].str.strip_chars(BLANK) == "") | (frame["right"].str.strip_chars(BLANK) == "")
     faults = {
         f"null or NaN in '{columns.label or 'label'}'": frame["label"].is_null() | frame["label"].is_nan(),
-        f"labels outside {low:g}-{high:g}": ~frame["label"].is_between(low, high) & frame["label"].is_not_nan(),
+        outside: ~is_on_scale(frame["label"], columns.label_scale) & frame["label"].is_not_nan(),
         "null texts": null_text,
         "texts that are not UTF-8": undecodable,
         "blank texts": blank & ~null_text,
@@ -123,8 +125,10 @@ def usable_rows(rows: pl.DataFrame, where: str, columns: Columns) -> tuple[pl.Da
     bad = np.unique(np.concatenate(list(places.values())))
     said = "; ".join(f"{len(found)} {fault}, first in row {found[0]}" for fault, found in places.items() if len(found))
     if len(bad) > MAX_LEFT_OUT * frame.height:
+        why = doubt(frame["label"].to_numpy(), columns.label_scale) if outside in said else None
         raise BadDataError(
-            f"{where}: {said}. At most {MAX_LEFT_OUT:.0%} of the rows may be unusable; correct or remove these."
+            f"{where}: {said}. At most {MAX_LEFT_OUT:.0%} of the rows may be unusable; "
+            + (why or "correct or remove these.")
         )
     if said:
         log.warning("%s: left out %s", where, said)
