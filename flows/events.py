@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 DRIFT = "stsb-batch.drift"  # scores or texts are not what they were
 GATE_REFUSED = "stsb-batch.gate-refused"  # a new model did not pass, the champion stays
 REFRESH_FAILED = "stsb-batch.refresh-failed"  # a night's refresh broke, the champion scored
-BAD_ROWS = "stsb-batch.bad-rows-near-budget"  # a run that passed, but with half of the bad rows it may have
+BAD_ROWS = "stsb-batch.bad-rows-near-budget"  # a run that passed, but with more bad rows than its warn limit
 LATE = "stsb-batch.will-be-late"  # at its present speed a night will not be done in time
 WAITING = "stsb-batch.awaits-approval"  # a model passed its gate, somebody has to decide
 

@@ -28,10 +28,12 @@ from flows.parameters import (
     RefreshHours,
     Right,
     ScoreHours,
+    Strictness,
     Timezone,
+    WarnBadRows,
 )
 from flows.refresh import labels_refused, refresh_flow
-from flows.score import remark, score_flow
+from flows.score import score_flow
 from flows.server import prefect_home, server_address
 from stsb_batch.errors import BusyError, GateRefused, UnavailableError
 from stsb_batch.jobs import night as nights
@@ -77,6 +79,8 @@ def run_night(
     label_scale: LabelScale = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
+    warn_bad_rows: WarnBadRows = 0.01,
+    strictness: Strictness = "normal",
 ) -> State:
     """Run one night: scores of the pairs at `location` go to `output/<night>`, with those of nights that were missed.
 
@@ -107,6 +111,7 @@ def run_night(
 
     wanted_scores = columns | {"done_by": finish}
     wanted_scores |= {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
+    wanted_scores |= {"warn_bad_rows": warn_bad_rows, "strictness": strictness}
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
     told, codes, failed = [], [], []
     for date in due:
@@ -117,7 +122,7 @@ def run_night(
             done = scored.result()
             told.append(f"{done['rows']:,} rows scored into {done['output']}")
             codes.append(done["exit_code"])
-            note += remark(done) if remark(done) not in note else ""
+            note += "".join(f", {remark}" for remark in done["remarks"] if remark not in note)
         else:
             log.error("night %s: %s", date, scored.message)
             failed.append(error_of(scored, date, score_hours))

@@ -43,6 +43,11 @@ Label = Annotated[str | None, Help("Column with the label, 0 to 5, if there is o
 LabelScale = Annotated[str | None, Help("Scale of the labels, LOW,HIGH, mapped on 0,5; empty: 0,5")]
 MaxBadRows = Annotated[float, Field(ge=0, le=1), Help("Share of rows without a score above which it fails")]
 MaxBadFiles = Annotated[float, Field(ge=0, le=1), Help("Share of bad files above which it fails; one may, unless 0")]
+WarnBadRows = Annotated[float, Field(ge=0, le=1), Help("Share of rows without a score above which its state says so")]
+Strictness = Annotated[
+    Literal["normal", "lenient", "strict"],
+    Help("Of many rows without a score, or files left out. lenient: exit code 0; normal: 10 or 11; strict: it fails"),
+]
 Model = Annotated[str, Help("champion, name@number, a folder, or a hub id@revision")]
 Passed = Annotated[str | None, Help("name@number; empty: the newest that passed its gate")]
 By = Annotated[str, Field(min_length=1), Help("Your name, for the log")]

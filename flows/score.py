@@ -18,10 +18,11 @@ from flows.parameters import (
     Model,
     Right,
     ScoreOutput,
+    Strictness,
+    WarnBadRows,
 )
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
 from stsb_batch.jobs import finish, plan, score
-from stsb_batch.jobs.finish import FILES_LEFT_OUT, MANY_BAD_ROWS
 from stsb_batch.jobs.line import Line
 from stsb_batch.jobs.pace import Pace
 from stsb_batch.models.registry import model_name
@@ -100,10 +101,13 @@ def score_flow(
     done_by: DoneByMoment = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
+    warn_bad_rows: WarnBadRows = 0.01,
+    strictness: Strictness = "normal",
 ) -> State:
     """Score everything at `location`; return where the files are, how many rows there were, and the exit code for that."""
     insist_on_limit()
     limits = {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
+    limits |= {"warn_bad_rows": warn_bad_rows, "strictness": strictness}
     columns = Columns(left, right, label, label_scale=parse_scale(label_scale))
     job = plan_job(plan.ScoreRequest(location, output, columns, model, **limits))
     with score.open_job(job) as pending, score.open_line(job, pending) as line:
@@ -111,19 +115,16 @@ def score_flow(
         scored = {shard.output: score_shard(line, shard, progress) for shard in pending}
         outcome = finish_job(job, scored)
     publish_scores(outcome, job)
-    if plan.near_row_budget(job.request, outcome.rows, outcome.bad_rows):
-        share = f"{outcome.bad_rows:,} of {outcome.rows:,} rows have no score"
-        events.tell(events.BAD_ROWS, f"{share}, {job.request.max_bad_rows:.0%} may have none ({location})")
+    if line := outcome.explain():
+        get_run_logger().warning(line)
+    if many := outcome.remarks.get(finish.MANY_BAD_ROWS):
+        events.tell(events.BAD_ROWS, f"{many} ({location})")
     done = {
         "output": str(outcome.target.name),
         "rows": outcome.rows,
         "rows_without_score": outcome.bad_rows,
         "files_left_out": len(outcome.bad_files),
+        "remarks": list(outcome.remarks),
         "exit_code": outcome.exit_code(),
     }
-    return Completed(name=f"Completed{remark(done)}", data=done)
-
-
-def remark(done: dict) -> str:
-    """Return what a run's state says behind `Completed` when not all of its input has a score."""
-    return {FILES_LEFT_OUT: ", files left out", MANY_BAD_ROWS: ", many rows without a score"}.get(done["exit_code"], "")
+    return Completed(name=", ".join(["Completed", *outcome.remarks]), data=done)

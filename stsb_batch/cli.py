@@ -20,19 +20,24 @@ from stsb_batch.cli_models import (
     Label,
     LabelScale,
     Left,
+    Lenient,
     MaxBadFiles,
     MaxBadRows,
     Model,
     Precision,
     Right,
+    Strict,
+    WarnBadRows,
     models,
     settings_with,
+    strictness_of,
 )
 from stsb_batch.cli_refresh import training
 from stsb_batch.errors import DeviceLostError, StsbBatchError, UsageError, shown, storage_error
 from stsb_batch.terminal import unread_ends_with
 
-EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out ·
+EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out
+(with --lenient 0, with --strict 65) ·
 13 gate refused, champion kept · 20 model integrity · 64 usage · 65 bad data, nothing committed · 66 nothing to read ·
 69 device, hub or server missing · 70 bug · 73 cannot create output · 74 I/O error or disk full · 75 output in use or no
 progress, try later · 77 permission · 78 configuration · 130/143 stopped by a signal: run the same command again to go on ·
@@ -86,13 +91,13 @@ def score(
     precision: Precision = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=16, help="tokens in one batch")] = None,
     max_length: Annotated[int | None, typer.Option("--max-length", min=8, help="tokens of one pair; longer is cut")] = None,
-    warn_bad_rows: Annotated[
-        float, typer.Option(min=0, max=1, help="share of rows without a score above which the exit code is 10")
-    ] = 0.01,
+    warn_bad_rows: WarnBadRows = 0.01,
     on_bad_row: Annotated[str, typer.Option(help="keep (null score), quarantine (to a side file) or fail")] = "keep",
     on_bad_file: Annotated[str, typer.Option(help="in a folder: quarantine (leave it out) or fail")] = "quarantine",
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
+    lenient: Lenient = False,
+    strict: Strict = False,
     parity: Annotated[bool, typer.Option(help="score a sample again in fp32 torch; stop when too far away")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace output of another plan")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, score nothing")] = False,
@@ -104,7 +109,7 @@ def score(
     from stsb_batch.pairs.label_scale import parse_scale
     from stsb_batch.pairs.schema import Columns
     from stsb_batch.pairs.sink import pending_shards
-    from stsb_batch.terminal import row_progress
+    from stsb_batch.terminal import row_progress, say
     from stsb_batch.views import show_outcome, show_plan
 
     request = ScoreRequest(
@@ -117,6 +122,8 @@ def score(
         on_bad_file=on_bad_file,
         max_bad_rows=max_bad_rows,
         max_bad_files=max_bad_files,
+        warn_bad_rows=warn_bad_rows,
+        strictness=strictness_of(lenient, strict),
         parity=parity,
         settings=settings_with(engine=engine, precision=precision, max_tokens=max_tokens, max_length=max_length),
         asked=STARTED,
@@ -127,9 +134,11 @@ def score(
         return
     with row_progress() as (begin, advance):
         outcome = score_dataset(request, on_plan=lambda _, rows: begin(rows), progress=advance)
-    code = outcome.exit_code(warn_bad_rows)
+    code = outcome.exit_code()
     with unread_ends_with(code):  # the scores are committed, whether anybody reads of it or not
         show_outcome(outcome, as_json=as_json)
+    if line := outcome.explain():
+        say(line)
     raise typer.Exit(code)
 
 

@@ -14,6 +14,7 @@ from stsb_batch.cli_models import (
     Label,
     LabelScale,
     Left,
+    Lenient,
     MaxBadFiles,
     MaxBadRows,
     Model,
@@ -24,8 +25,11 @@ from stsb_batch.cli_models import (
     RefreshDays,
     Right,
     Scores,
+    Strict,
     Timezone,
+    WarnBadRows,
     settings_with,
+    strictness_of,
 )
 from stsb_batch.errors import ConfigError
 
@@ -50,9 +54,13 @@ def nightly(
     label_scale: LabelScale = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
+    warn_bad_rows: WarnBadRows = 0.01,
+    lenient: Lenient = False,
+    strict: Strict = False,
 ) -> None:
     """Run one night now as a Prefect flow: refresh when due, score, report."""
     given = dict(locals())
+    given["strictness"] = strictness_of(given.pop("lenient"), given.pop("strict"))
     from stsb_batch.jobs.night import check_choices
     from stsb_batch.pairs.label_scale import parse_scale
 
@@ -81,6 +89,9 @@ def serve(
     label_scale: LabelScale = None,
     max_bad_rows: MaxBadRows = 0.05,
     max_bad_files: MaxBadFiles = 0.01,
+    warn_bad_rows: WarnBadRows = 0.01,
+    lenient: Lenient = False,
+    strict: Strict = False,
     webhook: Annotated[str | None, typer.Option("--webhook", help="address that gets the alerts as JSON")] = None,
     port: Annotated[int, typer.Option("--port", help="of the server on loopback, unless one is configured")] = 4200,
     register_only: Annotated[
@@ -100,6 +111,7 @@ def serve(
     parse_scale(label_scale)
     nightly |= {"label_scale": label_scale}
     nightly |= {"max_bad_rows": max_bad_rows, "max_bad_files": max_bad_files}
+    nightly |= {"warn_bad_rows": warn_bad_rows, "strictness": strictness_of(lenient, strict)}
     schedule = room.Schedule(location, output, cron, timezone, nightly)
     try:
         lines = (

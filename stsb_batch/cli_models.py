@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from stsb_batch.errors import UsageError
+
 models = typer.Typer(help="The registry: versions, champion, rollback.", no_args_is_help=True)
 
 Model = Annotated[str, typer.Option("--model", help="champion, name@number, a folder, or a hub id@revision")]
@@ -40,7 +42,20 @@ MaxBadFiles = Annotated[
     float,
     typer.Option("--max-bad-files", min=0, max=1, help="share of bad files above which the run fails; one may, unless 0"),
 ]
+WarnBadRows = Annotated[
+    float,
+    typer.Option("--warn-bad-rows", min=0, max=1, help="share of rows without a score above which the exit code is 10"),
+]
+Lenient = Annotated[bool, typer.Option("--lenient", help="end with 0 where the exit code would be 10 or 11")]
+Strict = Annotated[bool, typer.Option("--strict", help="fail with 65 where the exit code would be 10 or 11")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def strictness_of(lenient: bool, strict: bool) -> str:
+    """Return what is asked of many bad rows and bad files; raises `UsageError` for both at once."""
+    if lenient and strict:
+        raise UsageError("--lenient and --strict contradict each other. Give one of them.")
+    return "lenient" if lenient else "strict" if strict else "normal"
 
 
 def settings_with(**changes):

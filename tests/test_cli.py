@@ -199,6 +199,8 @@ def test_help_lists_the_exit_codes():
         (78, ["score", "IN", "--engine", "onnx"], "Unknown engine 'onnx'. There are: auto, torch, openvino."),
         (64, ["score", "IN", "--on-bad-row", "drop"], "--on-bad-row takes keep, quarantine, fail, not 'drop'."),
         (64, ["score", "IN", "--score-column", ""], "--score-column is an empty string"),
+        (64, ["score", "IN", "--lenient", "--strict"], "contradict each other"),
+        (64, ["evaluate", "IN", "--label-scale", "5,0"], "not a scale"),
         (64, ["score", "IN", "--warn-bad-rows", "7"], "less than or equal to 1"),
         (64, ["nightly", "IN", "-o", "out", "--done-by", "25:99"], "25:99: not a time of day"),
         (64, ["nightly", "IN", "-o", "out", "--night", "2026-13-01"], "2026-13-01: not a night"),
@@ -223,9 +225,14 @@ def test_no_champion_names_two_commands(pairs_file: Path):
 
 
 def test_many_rows_without_a_score_are_10(champion: Path, tmp_path: Path):
-    """Above the warn limit the run is done, with exit code 10."""
+    """Above the warn limit the run is done, with exit code 10 and a line that says why."""
     pl.DataFrame({"sentence1": ["a", None], "sentence2": ["b", "c"]}).write_parquet(tmp_path / "in.parquet")
-    assert run("score", tmp_path / "in.parquet").returncode == 10
+    done = run("score", tmp_path / "in.parquet")
+    assert done.returncode == 10
+    why = "Exit code 10: 1 of 2 rows (50.00%) have no score (NULL_INPUT 1), the limit is 1.00% (--warn-bad-rows)."
+    assert done.stderr.splitlines()[-1] == why
+    assert run("score", tmp_path / "in.parquet", "--lenient").returncode == 0
+    assert run("score", tmp_path / "in.parquet", "--strict").returncode == 65
     assert run("score", tmp_path / "in.parquet", "--warn-bad-rows", "0.5").returncode == 0
 
 

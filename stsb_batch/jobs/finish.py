@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from stsb_batch.durable import file_sha256, write_atomically
 from stsb_batch.errors import BadDataError, StsbBatchError, first_line, shown
 from stsb_batch.jobs.history import earlier_report, past_runs, report_name, reports_folder, series_of
-from stsb_batch.jobs.plan import ScorePlan, allowance, judge_bad_files
+from stsb_batch.jobs.plan import ScorePlan, ScoreRequest, allowance, judge_bad_files
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.label_scale import doubt, is_on_scale, map_labels
 from stsb_batch.pairs.layout import earlier, report_of
@@ -25,11 +25,11 @@ from stsb_batch.pairs.schema import CONTRACT_VERSION, find_label, output_schema
 from stsb_batch.pairs.source import BadFile
 from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import Sketch
-from stsb_batch.report.table import RunFacts, build_report, drift_rows, report_bytes
+from stsb_batch.report.table import RunFacts, build_report, drift_rows, parts, report_bytes, whole_share
 
 log = logging.getLogger(__name__)
-WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
-MANY_BAD_ROWS, FILES_LEFT_OUT = 10, 11
+NAMED = 4  # files that a line names
+MANY_BAD_ROWS, FILES_LEFT_OUT = "many rows without a score", "files left out"  # what a run's state says
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ScoreOutcome:
     `results` describes each output file: rows, bytes, SHA-256, footer.
     """
 
+    request: ScoreRequest
     target: sink.Target
     report: pl.DataFrame
     rows: int
@@ -49,11 +50,32 @@ class ScoreOutcome:
     seconds: float
     results: dict[Path, dict]
 
-    def exit_code(self, warn_bad_rows: float = WARN_BAD_ROWS) -> int:
-        """Return 11 when files were left out, 10 when the share of rows without a score is above the warn limit, else 0."""
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Return what is not as it should be in a run that is done: words for its state -> figures, limit and option."""
+        found = {}
         if self.bad_files:
-            return FILES_LEFT_OUT
-        return MANY_BAD_ROWS if self.bad_rows > warn_bad_rows * self.rows else 0
+            names = ", ".join(f"{shown(bad.relative)} {bad.error.reason}" for bad in self.bad_files[:NAMED])
+            more = f" and {len(self.bad_files) - NAMED:,} more" if len(self.bad_files) > NAMED else ""
+            found[FILES_LEFT_OUT] = f"files left out: {len(self.bad_files):,} ({names}{more}; --on-bad-file)"
+        if self.bad_rows > whole_share(self.request.warn_bad_rows, self.rows):
+            found[MANY_BAD_ROWS] = (
+                f"{self.bad_rows:,} of {self.rows:,} rows ({self.bad_rows / self.rows:.2%}) have no score "
+                f"({_statuses(dict(parts(self.report, 'rows_by_status')))}), the limit is "
+                f"{self.request.warn_bad_rows:.2%} (--warn-bad-rows)"
+            )
+        return found
+
+    def exit_code(self) -> int:
+        """Return 11 when files were left out, 10 when too many rows have no score; 0 for neither, or when lenient."""
+        if not self.remarks or self.request.strictness == "lenient":
+            return 0
+        return 11 if self.bad_files else 10
+
+    def explain(self) -> str | None:
+        """Say in a line where the exit code comes from; None where there is nothing to remark."""
+        code = self.exit_code()
+        return f"Exit code {code or '0 (--lenient)'}: {'; '.join(self.remarks.values())}." if self.remarks else None
 
 
 def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutcome:
@@ -88,6 +110,7 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
         sweep_side_files(plan.target, {plan.target.side_path(output) for output in with_rows})
         sink.finish_commits(plan.target, manifest, stale)
     return ScoreOutcome(
+        request=plan.request,
         target=plan.target,
         report=pl.read_parquet(report_of(plan.target), memory_map=False, glob=False),
         rows=plan.rows,
@@ -123,13 +146,19 @@ def withdraw_file(plan: ScorePlan, relative: Path) -> None:
 
 def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None:
     """Raise `BadDataError` when more rows have no score than the run may have."""
-    bad, allowed = sketch.rows - sketch.scored, allowance(plan.request.max_bad_rows, plan.rows)
+    request, bad = plan.request, sketch.rows - sketch.scored
+    allowed, option = allowance(request.max_bad_rows, plan.rows), "--max-bad-rows"
+    if request.strictness == "strict" and (strictly := whole_share(request.warn_bad_rows, plan.rows)) < allowed:
+        allowed, option = strictly, "--strict, --warn-bad-rows"
     if bad > allowed:
-        counts = ", ".join(f"{status} {count:,}" for status, count in sorted(sketch.statuses.items()) if status[:2] != "OK")
         raise BadDataError(
-            f"{subject}{bad:,} rows have no score ({counts}), {allowed:,} of {plan.rows:,} may have none (--max-bad-rows). "
-            "Mend the rows, or raise the limit."
+            f"{subject}{bad:,} rows have no score ({_statuses(sketch.statuses)}), {allowed:,} of {plan.rows:,} may have "
+            f"none ({option}). Mend the rows, or raise the limit."
         )
+
+
+def _statuses(rows: dict[str, float]) -> str:
+    return ", ".join(f"{status} {count:,.0f}" for status, count in sorted(rows.items()) if status[:2] != "OK")
 
 
 def _is_finished(plan: ScorePlan, results: dict[Path, dict]) -> bool:
@@ -168,7 +197,7 @@ def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
 
 def _labelled(plan: ScorePlan) -> dict:
     """Read labels from the input and scores from the output, row by row the same; nothing where no file has a label."""
-    parts, columns = [], plan.request.columns
+    found, columns = [], plan.request.columns
     for shard in plan.shards:
         label = find_label(shard.source.schema, columns)
         if label is None:
@@ -180,10 +209,10 @@ def _labelled(plan: ScorePlan) -> dict:
         source.check_unchanged(shard.source)
         scores = pq.ParquetFile(plan.target.path(shard.output)).read([columns.score])[columns.score]
         label_of_row = np.delete(pa.chunked_array(labels, pa.float32()).to_numpy(), quarantined_rows(plan.target, shard))
-        parts.append(pl.DataFrame({"label": label_of_row, "score": scores}, nan_to_null=True))
-    if not parts:
+        found.append(pl.DataFrame({"label": label_of_row, "score": scores}, nan_to_null=True))
+    if not found:
         return {}
-    frame = pl.concat(parts)
+    frame = pl.concat(found)
     if why := doubt(frame["label"].to_numpy(), columns.label_scale):
         log.warning("%s: %s", shown(Path(plan.request.location).name), why)
     has_label = is_on_scale(frame["label"], columns.label_scale).fill_null(False)

@@ -28,7 +28,7 @@ def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
     series = series_of(request.location, request.columns)
     before = past_runs(request.settings.home, series, before=report["run_at"][0], count=NIGHTS - 1)
     this = Night(series.title or f"{report['run_at'][0]:%Y-%m-%d}", report)
-    limits = Limits(request.max_bad_rows, PARITY_TOLERANCE[plan.choice.precision], GateLimits.floor)
+    limits = Limits(request.warn_bad_rows, PARITY_TOLERANCE[plan.choice.precision], GateLimits.floor)
     left_out = [("left out", _code(bad.error)) for bad in outcome.bad_files[:20]]
     facts = [
         ("input", _code(request.location)),

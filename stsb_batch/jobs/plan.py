@@ -19,6 +19,7 @@ from stsb_batch.pairs.listing import describe_passed_over, find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
+from stsb_batch.report.table import whole_share
 from stsb_batch.scoring.engines import EngineChoice, choose_engine
 from stsb_batch.settings import Settings, load_settings
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 ON_BAD_ROW = ("keep", "quarantine", "fail")
 ON_BAD_FILE = ("quarantine", "fail")
+STRICTNESS = ("normal", "lenient", "strict")  # what many bad rows or files left out make of a run that is done
+WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
 MESSAGES = 20  # bad files that are told one by one
 
 
@@ -42,6 +45,8 @@ class ScoreRequest:
     on_bad_file: str = "quarantine"
     max_bad_rows: float = 0.05
     max_bad_files: float = 0.01
+    warn_bad_rows: float = WARN_BAD_ROWS
+    strictness: str = "normal"
     parity: bool = True
     settings: Settings = field(default_factory=load_settings)
     asked: float = field(default_factory=time.time)
@@ -127,6 +132,7 @@ def _check_choices(request: ScoreRequest) -> None:
     for option, value, choices in (
         ("--on-bad-row", request.on_bad_row, ON_BAD_ROW),
         ("--on-bad-file", request.on_bad_file, ON_BAD_FILE),
+        ("strictness", request.strictness, STRICTNESS),
     ):
         if value not in choices:
             raise UsageError(f"{option} takes {', '.join(choices)}, not '{shown(value)}'.")
@@ -157,12 +163,7 @@ def read_names(request: ScoreRequest, schema: pa.Schema) -> list[str] | None:
 
 def allowance(share: float, count: int) -> int:
     """Return how many of `count` may be bad: the share, but at least one unless the share is 0."""
-    return max(1, int(share * count + 1e-9)) if share > 0 else 0  # 0.29 of 100 is 29, and 28.999... in binary
-
-
-def near_row_budget(request: ScoreRequest, rows: int, bad_rows: int) -> bool:
-    """Say whether a run that passed has used up at least half of the rows without a score that it may have."""
-    return bad_rows > 1 and 2 * bad_rows >= allowance(request.max_bad_rows, rows)
+    return max(1, whole_share(share, count)) if share > 0 else 0
 
 
 def judge_bad_files(request: ScoreRequest, bad: list[BadFile], files: int) -> None:
@@ -171,12 +172,13 @@ def judge_bad_files(request: ScoreRequest, bad: list[BadFile], files: int) -> No
         return
     if not Path(request.location).is_dir() and files == 1:
         raise bad[0].error
-    allowed = 0 if request.on_bad_file == "fail" else allowance(request.max_bad_files, files)
+    may_be = request.on_bad_file != "fail" and request.strictness != "strict"
+    allowed = allowance(request.max_bad_files, files) if may_be else 0
     if len(bad) <= allowed and len(bad) < files:
         return
     shown_lines = [str(file.error) for file in bad[:MESSAGES]]
     more = [f"... and {len(bad) - MESSAGES:,} more."] if len(bad) > MESSAGES else []
-    verdict = f"{len(bad):,} of {files:,} files are bad, {allowed:,} may be (--on-bad-file, --max-bad-files)."
+    verdict = f"{len(bad):,} of {files:,} files are bad, {allowed:,} may be (--on-bad-file, --max-bad-files, --strict)."
     if len(bad) == files:
         verdict = "None of the files can be scored."
     raise BadDataError("\n".join([*shown_lines, *more, verdict]))

@@ -10,14 +10,14 @@ import polars as pl
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.people import METRIC_TITLES, drift_name, duration
-from stsb_batch.report.table import drift_of, figure, metrics_of, parts
+from stsb_batch.report.table import drift_of, figure, metrics_of, parts, whole_share
 
 NIGHTS = 14  # in the chart of the nights
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a night is held against: share of rows without a score, gap to fp32, Pearson where there are labels."""
+    """What a night is held against: share of rows without a score (to warn), gap to fp32, Pearson with labels."""
 
     bad_rows: float
     parity: float
@@ -85,7 +85,8 @@ def headline(night: Night, lines: list[Line]) -> str:
     warned = [line.name for line in judged if line.verdict == "WARN"]
     verdict = f"All checks passed ({len(judged)})."
     if failed:
-        verdict = f"{len(failed)} of {len(judged)} checks FAILED: {', '.join(failed)}."
+        also = f"; {len(warned)} WARN: {', '.join(warned)}" if warned else ""
+        verdict = f"{len(failed)} of {len(judged)} checks FAILED: {', '.join(failed)}{also}."
     elif warned:
         verdict = f"No check failed, {len(warned)} of {len(judged)} WARN: {', '.join(warned)}."
     seconds = figure(report, "wall_seconds") or 0
@@ -97,11 +98,14 @@ def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> l
     def plain(name: str, metric: str, form: str) -> Line:
         return Line(name, _shown(report, metric, form), _shown(last, metric, form))
 
-    missing, parity = _missing_share(report), figure(report, "parity_max_gap")
-    before = "-" if last is None else f"{_missing_share(last):.2%}"
+    rows, parity = int(figure(report, "rows") or 0), figure(report, "parity_max_gap")
+    is_within = rows - _scored(report) <= whole_share(limits.bad_rows, rows)
+    missing = ["-" if one is None else f"{_missing_share(one):.2%}" for one in (report, last)]
+    left_out = ["-" if one is None else f"{_files_left_out(one):,.0f}" for one in (report, last)]
     lines = [
         plain("rows", "rows", ",.0f"),
-        Line("rows without a score", f"{missing:.2%}", before, *_at_most(missing, limits.bad_rows, "{:.2%}")),
+        Line("rows without a score", *missing, f"≤ {limits.bad_rows:.2%}", "PASS" if is_within else "WARN"),
+        Line("files left out", *left_out, "none", "WARN" if _files_left_out(report) else "PASS"),
         *_metric_lines(report, last, limits),
         plain("median score", "score_p50", ".2f"),
         *[_drift_line(found) for found in drift_of(report)],
@@ -158,6 +162,10 @@ def _scored(report: pl.DataFrame) -> float:
 def _missing_share(report: pl.DataFrame) -> float:
     rows = figure(report, "rows")
     return 1 - _scored(report) / rows if rows else 0.0
+
+
+def _files_left_out(report: pl.DataFrame) -> float:
+    return sum(count for _, count in parts(report, "files_left_out"))
 
 
 def _notes(report: pl.DataFrame, last: Night | None) -> list[str]:

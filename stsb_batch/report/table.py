@@ -159,6 +159,11 @@ def _quantile_rows(name: str, quantiles, rows: int) -> list[dict]:
     return [_row(f"{name}_{level}", value, rows) for level, value in zip(QUANTILES, values, strict=True)]
 
 
+def whole_share(share: float, count: int) -> int:
+    """Return how many of `count` are at most that share of them."""
+    return int(share * count + 1e-9)  # 0.29 of 100 is 29, and 28.999... in binary
+
+
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 

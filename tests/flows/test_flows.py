@@ -35,6 +35,7 @@ def test_score_flow_has_a_task_per_shard_and_two_artifacts(harness, plain_engine
         "rows": 200,
         "rows_without_score": 0,
         "files_left_out": 0,
+        "remarks": [],
         "exit_code": 0,
     }
     assert (tmp_path / "out/_SUCCESS").exists()

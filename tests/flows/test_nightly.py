@@ -139,12 +139,16 @@ def test_a_night_that_takes_too_long_fails_and_can_be_run_again(warehouse, tmp_p
     assert run_night(location, output, date(0), return_state=True).is_completed()
 
 
-def test_rows_without_a_score_near_the_budget_are_told(harness, plain_engine, champion, tmp_path: Path):
-    """A run that passes with half of its allowance used up emits an event that names the figures."""
+def test_many_rows_without_a_score_are_told(harness, plain_engine, champion, tmp_path: Path):
+    """A run above its warn limit emits an event that names the figures; lenient it ends with 0, strict it fails."""
     blank = pl.when(pl.col("id") < 3).then(None).otherwise(pl.col("sentence1"))
     make_pairs(100).with_columns(sentence1=blank).write_parquet(tmp_path / "in.parquet")
-    assert score_flow(str(tmp_path / "in.parquet"), str(tmp_path / "out"))["rows_without_score"] == 3
-    assert told(events.BAD_ROWS, f"3 of 100 rows have no score, 5% may have none ({tmp_path / 'in.parquet'})")
+    places = (str(tmp_path / "in.parquet"), str(tmp_path / "out"))
+    state = score_flow(*places, return_state=True)
+    assert (state.name, state.result()["exit_code"]) == ("Completed, many rows without a score", 10)
+    assert told(events.BAD_ROWS, "3 of 100 rows (3.00%) have no score (NULL_INPUT 3), the limit is 1.00% (--warn-bad-rows)")
+    assert score_flow(*places, strictness="lenient")["exit_code"] == 0
+    assert score_flow(*places, strictness="strict", return_state=True).is_failed()
 
 
 def test_manual_approval_without_a_deployment_promotes_nothing(harness, bert: Path, tmp_path: Path, settings):

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
+import pytest
 
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import compare
@@ -31,7 +32,9 @@ def sketch(*, shift: float = 0.0, bad: int = 0) -> Sketch:
     return sketch_rows(scores, statuses, lengths, distinct=400, gaps=np.array([1e-4]), seconds=2.0)
 
 
-def night(title: str, rows: Sketch, *, before: Sketch | None = None, noise: float | None = None, **facts: str) -> Night:
+def night(
+    title: str, rows: Sketch, *, before: Sketch | None = None, noise: float | None = None, **facts: str | dict
+) -> Night:
     """Make a night's report: compared with `before`, with labels `noise` away from the scores."""
     drift = drift_rows(compare(rows, before, same_model=True), "r0", before.rows) if before else []
     labels = np.linspace(0, 5, 400)
@@ -62,7 +65,7 @@ def test_a_good_night_says_so():
     """The first line has date, rows, model, time and that all checks passed; the table has last night and the limits."""
     last, tonight = night("2026-01-01", sketch()), night("2026-01-02", sketch(), before=sketch())
     page = night_page(tonight, [last], LIMITS, facts=[("scores", "`out`")])
-    assert page.splitlines()[0] == "**2026-01-02: 400 rows by sts@1 in 75 s. All checks passed (9).**"
+    assert page.splitlines()[0] == "**2026-01-02: 400 rows by sts@1 in 75 s. All checks passed (10).**"
     assert "| | | 2026-01-02 | 2026-01-01 | limit |" in page
     assert cells(page, "rows without a score") == ["PASS", "0.00%", "0.00%", "≤ 5.00%"]
     assert cells(page, "scores moved (PSI)") == ["PASS", "0.000", "", "≤ 0.250"]
@@ -73,8 +76,24 @@ def test_a_bad_night_names_what_failed():
     """What is beyond its limit stands in the first line and in bold in the table."""
     last, tonight = night("2026-01-01", sketch()), night("2026-01-02", sketch(shift=1.0, bad=24), before=sketch())
     page = night_page(tonight, [last], LIMITS, facts=[])
-    assert "24 without a score. 5 of 9 checks FAILED: rows without a score, scores moved (KS)" in page.splitlines()[0]
+    assert "24 without a score. 4 of 10 checks FAILED: scores moved (KS), " in page.splitlines()[0]
+    assert "; 1 WARN: rows without a score." in page.splitlines()[0]
     assert cells(page, "rise of null texts") == ["**FAIL**", "+6.00%", "", "≤ +3.50%"]
+
+
+@pytest.mark.parametrize(("bad", "limit", "verdict"), [(4, 0.01, "PASS"), (5, 0.01, "**WARN**"), (116, 0.29, "PASS")])
+def test_rows_without_a_score_have_the_verdict_of_the_exit_code(bad: int, limit: float, verdict: str):
+    """Kind: two limits for one thing. The page warns above the warn limit, where the exit code is 10, and not at it."""
+    page = night_page(night("2026-01-02", sketch(bad=bad)), [], dataclasses.replace(LIMITS, bad_rows=limit), facts=[])
+    assert cells(page, "rows without a score")[0] == verdict
+    assert ("All checks passed" in page) is (verdict == "PASS")
+
+
+def test_files_left_out_are_a_check():
+    """Kind: two verdicts on one run. Where the exit code is 11 the page does not say that all is well."""
+    page = night_page(night("2026-01-02", sketch(), bad_files={"SCHEMA": 2}), [], LIMITS, facts=[])
+    assert cells(page, "files left out") == ["**WARN**", "2", "-", "none"]
+    assert "No check failed, 1 of 3 WARN: files left out." in page.splitlines()[0]
 
 
 def test_labels_are_held_against_the_floor():
@@ -97,7 +116,7 @@ def test_first_night_and_new_model_are_explained():
 def test_a_night_without_rows_has_a_page():
     """No rows, no labels, no scores: the page is there and claims nothing."""
     page = night_page(Night("2026-01-02", build_report(FACTS, Sketch())), [], LIMITS, facts=[])
-    assert page.startswith("**2026-01-02: 0 rows by sts@1 in 0 s. All checks passed (1).**")
+    assert page.startswith("**2026-01-02: 0 rows by sts@1 in 0 s. All checks passed (2).**")
     assert len(pictures(page)) == 2
 
 
