@@ -25,13 +25,16 @@ import polars as pl
 import pyarrow as pa
 import torch
 
-from stsb_batch.errors import BadDataError
+from stsb_batch.errors import BadDataError, BadFileError
 from stsb_batch.jobs.plan import ScoreRequest
+from stsb_batch.jobs.sample import read_sample
 from stsb_batch.jobs.score import score_dataset
 from stsb_batch.jobs.scorer import MAX_TOKENS
 from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
 from stsb_batch.models.registry import resolve_model
+from stsb_batch.pairs.schema import Columns
 from stsb_batch.peers import Contender, Scores, find_peers
+from stsb_batch.refresh.label_rows import decoded
 from stsb_batch.report.table import figure
 from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
 from stsb_batch.scoring.engines import EngineChoice, choose_engine
@@ -40,6 +43,7 @@ from stsb_batch.settings import Settings
 ROWS = {"cpu": 2_000, "mps": 2_000, "cuda": 100_000}  # unless asked for others: what takes a second is no measure
 WARM_UP_PAIRS = {"cpu": 256, "mps": 256, "cuda": 4_096}  # on which peers find their best setting, and all of us get warm
 TOKENISED = 65_000  # pairs whose texts are tokenised
+SIDES = {"sentence1": "left", "sentence2": "right"}
 VOCABULARY = 60_000
 SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxholquazerpil")
 
@@ -126,10 +130,15 @@ def run_bench(
 
 
 def _read(path: Path, rows: int) -> pl.DataFrame:
-    frame = pl.scan_parquet(path, glob=False).head(rows).collect()
-    if not {"sentence1", "sentence2"} <= set(frame.columns):
-        raise BadDataError(f"{path}: needs columns sentence1 and sentence2 (found: {', '.join(frame.columns)}).")
-    return frame.select("sentence1", "sentence2").drop_nulls()
+    """Read the first pairs of a file, without those that have a null or bytes that are not UTF-8."""
+    try:
+        table = read_sample(str(path), Columns(), rows=rows, spaced=False).rows
+    except BadFileError as error:
+        if error.reason == "SCHEMA":
+            raise BadDataError(f"{path}: needs columns sentence1 and sentence2, both text.") from error
+        raise
+    sides = {name: pl.from_arrow(table[side].cast(pa.large_binary())) for name, side in SIDES.items()}
+    return pl.DataFrame({name: decoded(cells) for name, cells in sides.items()}).drop_nulls()
 
 
 class Ours:

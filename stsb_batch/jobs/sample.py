@@ -25,8 +25,8 @@ class Sample:
     rows: pa.Table
 
 
-def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS) -> Sample:
-    """Take evenly spaced rows of a Parquet file, folder or glob; files are opened in the sandbox first.
+def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS, spaced: bool = True) -> Sample:
+    """Take so many rows of a Parquet file, folder or glob, evenly spaced or the first ones; files are opened in the sandbox.
 
     Raises `BadFileError` for a file that cannot be read or lacks a text column, `BadDataError` where there are no rows.
     """
@@ -35,7 +35,9 @@ def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS) -> 
     total = sum(source.rows for source in sources)
     if not total:
         raise BadDataError(f"{shown(location)}: has no rows. Name Parquet of real pairs.")
-    wanted = np.unique(np.linspace(0, total - 1, min(rows, total)).astype(np.int64))
+    wanted = np.arange(min(rows, total))
+    if spaced:
+        wanted = np.unique(np.linspace(0, total - 1, len(wanted)).astype(np.int64))
     tables, first = [], 0
     for source in sources:
         here = wanted[(wanted >= first) & (wanted < first + source.rows)] - first
@@ -55,11 +57,11 @@ def read_texts(location: str, columns: Columns) -> tuple[str, ...]:
 
 
 def _open(path: Path, relative: Path, columns: Columns, sandbox: Sandbox) -> SourceFile:
-    sandbox.probe_footer(path, shown(relative))
+    sandbox.probe_footer(path, shown(relative), [columns.left, columns.right])
     source = inspect_file(path, relative)
     problems = check_columns(source.schema, Columns(columns.left, columns.right))
     if problems:
-        raise BadFileError("SCHEMA", "\n".join(f"{shown(relative)}: {problem}." for problem in problems))
+        raise BadFileError("SCHEMA", f"{shown(relative)}: {shown('; '.join(problems))}.")
     return probe_rows(source, [columns.left, columns.right], sandbox)
 
 
@@ -68,6 +70,8 @@ def _take(source: SourceFile, rows: np.ndarray, columns: Columns) -> list[pa.Tab
     whole = Shard(source, tuple(range(len(source.row_groups))), Path(), "")
     taken = []
     for window in read_windows(whole, [columns.left, columns.right]) if len(rows) else ():
+        if window.first_row > rows[-1]:
+            break
         here = rows[(rows >= window.first_row) & (rows < window.first_row + window.rows.num_rows)]
         sides = [window.rows.column(name).take(pa.array(here - window.first_row)) for name in (columns.left, columns.right)]
         names = pa.array([shown(source.relative)] * len(here), pa.string())

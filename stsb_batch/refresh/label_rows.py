@@ -81,7 +81,8 @@ def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _cast(table: pa.Table, column: str, kind: pa.DataType, where: str) -> pa.ChunkedArray:
     try:
-        return table[column].cast(kind, safe=False)
+        cells = table[column].cast(kind, safe=False)
+        return cells if kind == pa.float32() else cells.cast(pa.large_binary()).cast(kind)  # only this way checks UTF-8
     except pa.ArrowException as error:
         words = f"{where} is {table[column].type}, which is no {'number' if kind == pa.float32() else 'name of a slice'}"
         raise BadFileError("SCHEMA", f"{words} ({first_line(error)}).") from error
