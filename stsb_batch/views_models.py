@@ -10,7 +10,8 @@ from stsb_batch.jobs.evaluate import Evaluation
 from stsb_batch.jobs.refresh import RefreshOutcome
 from stsb_batch.models.cleanup import Garbage
 from stsb_batch.models.decisions import decisions
-from stsb_batch.models.registry import Version, card_scale
+from stsb_batch.models.registry import Version
+from stsb_batch.pairs.label_scale import card_scale
 from stsb_batch.refresh.gate import GateDecision
 from stsb_batch.report.calibration import Conformal
 from stsb_batch.report.people import metrics_table

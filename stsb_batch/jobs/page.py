@@ -9,7 +9,8 @@ from stsb_batch.jobs.finish import ScoreOutcome
 from stsb_batch.jobs.history import past_runs, series_of
 from stsb_batch.jobs.plan import ScorePlan
 from stsb_batch.jobs.refresh import RefreshOutcome
-from stsb_batch.models.registry import Version, card_scale, whole_versions
+from stsb_batch.models.registry import Version, whole_versions
+from stsb_batch.pairs.label_scale import card_scale
 from stsb_batch.pairs.layout import report_of
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.report.charts import Point, markdown_image, nights_chart

@@ -32,7 +32,6 @@ from stsb_batch.errors import (
 )
 from stsb_batch.models.checkpoint import Checkpoint, file_digests, open_checkpoint
 from stsb_batch.models.hub import MODEL_PATTERNS, fetch_snapshot
-from stsb_batch.pairs.schema import LABEL_RANGE
 from stsb_batch.sealed import read_sealed, seal
 
 log = logging.getLogger(__name__)
@@ -77,12 +76,6 @@ class Version:
             return pl.read_parquet(path, memory_map=False, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise ModelIntegrityError(f"{path}: cannot be read ({first_line(error)}). Restore it from a backup.") from None
-
-
-def card_scale(labels: dict) -> str:
-    """Say in words which scale a card's labels were on; older cards have no other than that of the scores."""
-    low, high = labels.get("scale", LABEL_RANGE)
-    return f"{low:g} to {high:g}" + ("" if (low, high) == LABEL_RANGE else ", mapped on {:g} to {:g}".format(*LABEL_RANGE))
 
 
 def now() -> str:

@@ -62,3 +62,9 @@ def doubt(labels: np.ndarray, scale: tuple[float, float]) -> str | None:
     ends = (math.floor(values[0]), math.ceil(values[-1]))
     example = "LOW,HIGH" if ends[0] == ends[1] else f"LOW,HIGH, for example {ends[0]},{ends[1]}"
     return f"the scale is {low:g} to {high:g}, but {said}{beyond}. If theirs is another, name it: --label-scale {example}."
+
+
+def card_scale(labels: dict) -> str:
+    """Say in words which scale a card's labels were on; older cards have no other than that of the scores."""
+    low, high = labels.get("scale", LABEL_RANGE)
+    return f"{low:g} to {high:g}" + ("" if (low, high) == LABEL_RANGE else ", mapped on {:g} to {:g}".format(*LABEL_RANGE))
