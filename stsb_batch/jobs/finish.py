@@ -22,7 +22,7 @@ from stsb_batch.pairs.label_scale import doubt, is_on_scale, map_labels
 from stsb_batch.pairs.layout import earlier, report_of
 from stsb_batch.pairs.quarantine import quarantined_rows, sweep_side_files, withdraw
 from stsb_batch.pairs.schema import CONTRACT_VERSION, find_label, output_schema
-from stsb_batch.pairs.source import BadFile
+from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import RunFacts, build_report, drift_rows, parts, report_bytes, whole_share
@@ -84,14 +84,15 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
     results = {
         shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
     }
-    sketch, quarantined = Sketch(), 0
-    for output, result in results.items():
-        try:
-            sketch = sketch.merge(Sketch(**json.loads(result["footer"]["sketch"])))
-            quarantined += int(result["footer"]["quarantined"])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            name = shown(plan.target.path(output))
-            raise BadDataError(f"{name}: its footer is damaged. Remove it and run the same command again.") from None
+    before = sink.finished_manifest(plan.target)
+    listed = {file["fingerprint"]: file["sha256"] for file in before["files"]} if before else {}
+    parts = []
+    for shard in plan.shards:
+        sha256 = None if shard.output in scored else listed.get(shard.fingerprint)
+        parts.append(_read_footer(plan, shard, results[shard.output], sha256))
+    sketch, quarantined = Sketch(), sum(put_aside for _, put_aside in parts)
+    for part, _ in parts:
+        sketch = sketch.merge(part)
     rows = sum(result["rows"] for result in results.values())
     if rows + quarantined != plan.rows or sketch.rows != plan.rows:
         raise StsbBatchError(
@@ -100,7 +101,7 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
     check_row_budget(plan, sketch)
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
     stale = sink.stale_files(plan.target, plan.shards)
-    if stale or not _is_finished(plan, results):
+    if stale or not _is_finished(plan, results, before):
         sink.take_over(plan.target)
         drift = _drift(plan, sketch)
         report = build_report(run_facts(plan, quarantined), sketch, **_labelled(plan), wall_seconds=seconds, drift=drift)
@@ -161,13 +162,30 @@ def _statuses(rows: dict[str, float]) -> str:
     return ", ".join(f"{status} {count:,.0f}" for status, count in sorted(rows.items()) if status[:2] != "OK")
 
 
-def _is_finished(plan: ScorePlan, results: dict[Path, dict]) -> bool:
-    """Say whether an earlier run ended with this very result, and its report, manifest and `_SUCCESS` are whole."""
+def _read_footer(plan: ScorePlan, shard: Shard, result: dict, sha256: str | None) -> tuple[Sketch, int]:
+    """Return the sketch of a committed shard and how many rows it put aside.
+
+    Raises `BadDataError` where its file was damaged since: when it says something else of itself than was planned, or has
+    not the digest that the manifest of an earlier run had for it, if there was one.
+    """
+    try:
+        sketch = Sketch.from_json(json.loads(result["footer"]["sketch"]))
+        put_aside = int(result["footer"]["quarantined"])
+        whole = sketch.rows == result["rows"] + put_aside == shard.rows
+    except (KeyError, ValueError):
+        whole = False
+    if not whole or sha256 not in (None, result["sha256"]):
+        name = shown(plan.target.path(shard.output))
+        raise BadDataError(f"{name}: was damaged after it was scored. Remove it and run the same command again.")
+    return sketch, put_aside
+
+
+def _is_finished(plan: ScorePlan, results: dict[Path, dict], manifest: dict | None) -> bool:
+    """Say whether an earlier run ended with this very result; `manifest` is its manifest, None where that is not whole."""
     target, label = plan.target, plan.request.columns.labelled_by
     if target.single and not target.manifest.exists():
         found = earlier_report(earlier(target).report)
         return bool(found) and (found.footer.get("scored_sha256"), found.footer.get("label")) == (_sha256(results)[0], label)
-    manifest = sink.finished_manifest(target)  # what is not whole is written anew
     return manifest is not None and (
         [file["sha256"] for file in manifest["files"]] == _sha256(results)
         and manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files]

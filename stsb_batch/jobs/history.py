@@ -137,7 +137,7 @@ def _read_run(path: Path) -> PastRun | None:
         if read is None:
             raise ValueError("damaged")
         title = Series(read.footer["series"], read.footer["night"]).title or f"{read.report['run_at'][0]:%Y-%m-%d}"
-        return PastRun(title, read.report, Sketch(**json.loads(read.footer["sketch"])))
+        return PastRun(title, read.report, Sketch.from_json(json.loads(read.footer["sketch"])))
     except Exception as error:  # noqa: BLE001 - whatever is wrong with an old report, no run of today may end by it
         log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), first_line(error))
         return None

@@ -178,7 +178,7 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
     """Read one scored file with its checksums, hold its rows against footer and row contract, and sample some rows."""
     name, footer = shown(path.name), sink.footer_entries(path)
     try:
-        sketch, columns = Sketch(**json.loads(footer["sketch"])), json.loads(footer["columns"])
+        sketch, columns = Sketch.from_json(json.loads(footer["sketch"])), json.loads(footer["columns"])
         quarantined = int(footer["quarantined"])
         wanted = dict.fromkeys([columns["left"], columns["right"], columns["score"]])
         kept, statuses, unlawful, read = [], Counter(), 0, 0

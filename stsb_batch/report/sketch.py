@@ -52,6 +52,21 @@ class Sketch:
     def to_json(self) -> dict:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, value: object) -> "Sketch":
+        """Return a sketch from its JSON; raises `ValueError` when that is damaged."""
+        try:
+            sketch = cls(**value)
+            plain = [sketch.parity_max, *(getattr(sketch, name) for name in ADDITIVE), *sketch.stages.values()]
+            counts = [*sketch.statuses.values(), *sketch.scores.values(), *sketch.lengths.values()]
+            keys = [*sketch.scores, *sketch.lengths]
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"no sketch ({error})") from None
+        whole = all(isinstance(number, int | float) for number in plain) and all(type(count) is int for count in counts)
+        if not whole or not all(key.isascii() and key.isdigit() for key in keys):
+            raise ValueError("no sketch")
+        return sketch
+
     @property
     def scored(self) -> int:
         return sum(count for status, count in self.statuses.items() if status.startswith("OK"))

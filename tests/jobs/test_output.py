@@ -268,3 +268,21 @@ def test_an_output_that_is_not_utf8(place: bytes, tmp_path: Path, bert: Path):
         score(tmp_path / "in.parquet", bert, path)
     score(tmp_path / "in.parquet", bert, path, overwrite=True)
     assert verify_output(path, settings=load_settings()).problems == []
+
+
+@pytest.mark.parametrize("where", ["page", "footer"])
+def test_a_rerun_does_not_call_damaged_scores_finished(where: str, tmp_path: Path, bert: Path):
+    """A bit flipped after the commit is named by a rerun, which writes no manifest for it; removed, it is made good."""
+    for output in (tmp_path / "out.parquet", tmp_path / "out"):
+        write(tmp_path / "in.parquet")
+        target = score(tmp_path / "in.parquet", bert, output).target
+        path, manifest = target.single or target.root / "in.parquet", target.manifest.read_bytes()
+        content = path.read_bytes()
+        place = content.rindex(b'"seconds"') if where == "footer" else 60
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(BadDataError, match="was damaged after it was scored"):
+            score(tmp_path / "in.parquet", bert, output)
+        assert target.manifest.read_bytes() == manifest
+        path.unlink()
+        assert score(tmp_path / "in.parquet", bert, output).shards_scored == 1
+        assert verify_output(output, settings=load_settings()).problems == []
