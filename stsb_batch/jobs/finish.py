@@ -8,20 +8,17 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256, write_atomically
 from stsb_batch.errors import BadDataError, StsbBatchError, first_line, shown
 from stsb_batch.jobs.history import earlier_report, past_runs, report_name, reports_folder, series_of
+from stsb_batch.jobs.labelled import labelled_scores
 from stsb_batch.jobs.plan import ScorePlan, ScoreRequest, allowance, judge_bad_files
-from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.label_scale import doubt, is_on_scale, map_labels
+from stsb_batch.pairs import sink
 from stsb_batch.pairs.layout import earlier, report_of
-from stsb_batch.pairs.quarantine import quarantined_rows, sweep_side_files, withdraw
-from stsb_batch.pairs.schema import CONTRACT_VERSION, find_label, output_schema
+from stsb_batch.pairs.quarantine import sweep_side_files, withdraw
+from stsb_batch.pairs.schema import CONTRACT_VERSION, output_schema
 from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import Sketch
@@ -104,7 +101,9 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
     if stale or not _is_finished(plan, results, before):
         sink.take_over(plan.target)
         drift = _drift(plan, sketch)
-        report = build_report(run_facts(plan, quarantined), sketch, **_labelled(plan), wall_seconds=seconds, drift=drift)
+        report = build_report(
+            run_facts(plan, quarantined), sketch, **labelled_scores(plan), wall_seconds=seconds, drift=drift
+        )
         _write_report(plan, report, sketch)
         manifest = _manifest(plan, results)
         with_rows = [Path(file["path"]) for file in manifest["files"] if file["quarantined"]]
@@ -211,32 +210,6 @@ def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
         doubles=len(plan.doubles),
         passed_over=len(plan.passed_over),
     )
-
-
-def _labelled(plan: ScorePlan) -> dict:
-    """Read labels from the input and scores from the output, row by row the same; nothing where no file has a label."""
-    found, columns = [], plan.request.columns
-    for shard in plan.shards:
-        label = find_label(shard.source.schema, columns)
-        if label is None:
-            if shard.source.schema.names.count("label") == 1 and not shard.first_row:
-                kind = shard.source.schema.field("label").type
-                log.warning("%s: column 'label' is %s, not a number: no metrics", shown(shard.source.relative), kind)
-            continue
-        labels = [window.rows.column(label).cast(pa.float32(), safe=False) for window in source.read_windows(shard, [label])]
-        source.check_unchanged(shard.source)
-        scores = pq.ParquetFile(plan.target.path(shard.output)).read([columns.score])[columns.score]
-        label_of_row = np.delete(pa.chunked_array(labels, pa.float32()).to_numpy(), quarantined_rows(plan.target, shard))
-        found.append(pl.DataFrame({"label": label_of_row, "score": scores}, nan_to_null=True))
-    if not found:
-        return {}
-    frame = pl.concat(found)
-    if why := doubt(frame["label"].to_numpy(), columns.label_scale):
-        log.warning("%s: %s", shown(Path(plan.request.location).name), why)
-    has_label = is_on_scale(frame["label"], columns.label_scale).fill_null(False)
-    usable = frame.filter(has_label & frame["score"].is_not_null())
-    usable = usable.with_columns(map_labels(usable["label"], columns.label_scale))
-    return {"labelled": usable, "left_out": int((~has_label).sum())}
 
 
 def _drift(plan: ScorePlan, sketch: Sketch) -> list[dict]:
