@@ -1,6 +1,5 @@
 """Labelled pairs as they lie there: Parquet files, folders of splits, GLUE. Knows files and splits, not their rows."""
 
-import contextlib
 import logging
 import re
 from collections import Counter
@@ -14,6 +13,7 @@ import polars as pl
 from stsb_batch.errors import BadDataError, NothingToReadError, shown
 from stsb_batch.models.hub import fetch_snapshot
 from stsb_batch.pairs.label_scale import doubt, map_labels
+from stsb_batch.pairs.listing import is_parquet
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.label_rows import decoded, read_rows, usable_rows
@@ -135,17 +135,9 @@ def _split_folders(folders: dict[str, Path], reference: str) -> dict[str, list[P
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    """List the Parquet of a folder by name, sorted; what else begins like Parquet counts too."""
+    """List the Parquet files of a folder by name, sorted."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
-    return [entry for entry in entries if entry.suffix.lower() == ".parquet" or _begins_as_parquet(entry)]
-
-
-def _begins_as_parquet(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(4) == b"PAR1"
-    return False
+    return [entry for entry in entries if not entry.is_dir() and is_parquet(entry)]
 
 
 def _split_of(file: Path) -> str:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from stsb_batch.errors import BadDataError, BadFileError, first_line, shown
 from stsb_batch.pairs.label_scale import doubt, is_on_scale
+from stsb_batch.pairs.listing import refuse_tables
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import BLANK, Columns, check_columns, is_text
@@ -23,10 +24,12 @@ log = logging.getLogger(__name__)
 def read_rows(path: Path, columns: Columns, slice_column: str | None, sandbox: Sandbox, *, split: bool) -> pl.DataFrame:
     """Read one file's `left`, `right` (Binary), `label` (Float32), `slice`, and its column `split` where wanted and there.
 
-    The file is opened in the sandbox first, and no other column is decoded, whatever it holds. Raises `BadFileError`.
+    The file is opened in the sandbox first, and no other column is decoded, whatever it holds. Raises
+    `BadFileError`, and `BadDataError` for a file of a table.
     """
     name, label = shown(path.name), columns.label or "label"
     needed = [columns.left, columns.right, label, *([slice_column] if slice_column else []), *(["split"] if split else [])]
+    refuse_tables([path])
     sandbox.probe_footer(path, name, needed)
     schema = _schema_of(path, name)
     problems = check_columns(schema, Columns(columns.left, columns.right, label))

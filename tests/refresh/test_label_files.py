@@ -193,3 +193,11 @@ def test_slices_of_a_column_that_text_cannot_be_made_of(tmp_path: Path):
         read_labelled(str(tmp_path / "unknown zone.parquet"), Columns(), slice_column="s")
     with pytest.raises(BadFileError, match="column 's' is binary, which is no name of a slice"):
         read_labelled(str(tmp_path / "bytes.parquet"), Columns(), slice_column="s")
+
+
+def test_labels_in_a_table_are_refused(tmp_path: Path):
+    """Kind: a table's dead rows. Nobody learns from rows that were deleted."""
+    write_parts(tmp_path, "train", "validation", "test")
+    (tmp_path / "_delta_log").mkdir()
+    with pytest.raises(BadDataError, match=r"is the folder of a table \(Delta\)"):
+        splits_of(tmp_path)
