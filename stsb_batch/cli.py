@@ -137,8 +137,8 @@ def score(
     code = outcome.exit_code()
     with unread_ends_with(code):  # the scores are committed, whether anybody reads of it or not
         show_outcome(outcome, as_json=as_json)
-    if line := outcome.explain():
-        say(line)
+        if line := outcome.explain():
+            say(line)
     raise typer.Exit(code)
 
 

@@ -75,7 +75,8 @@ def find_files(location: str) -> Listing:
 def describe_passed_over(files: list[Path]) -> str:
     """Say how many files were passed over, and which."""
     names = ", ".join(shown(name) for name in files[:NAMED]) + (", ..." if len(files) > NAMED else "")
-    return f"{len(files):,} passed over that {'is' if len(files) == 1 else 'are'} not Parquet: {names}"
+    were = "1 file is not Parquet and was" if len(files) == 1 else f"{len(files):,} files are not Parquet and were"
+    return f"{were} passed over: {names}"
 
 
 def is_parquet(path: Path) -> bool:

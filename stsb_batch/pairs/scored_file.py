@@ -32,17 +32,21 @@ class ScoredFile:
         except (CannotCopy, UnreadableFooter) as error:
             raise self._refusal(error) from error
         self._groups, self._first_row = deque(shard.row_groups), 0
-        self._scores, self._statuses = np.empty(0, np.float32), np.empty(0, np.int8)
+        self._waiting: list[
+            tuple[np.ndarray, np.ndarray]
+        ] = []  # scores and statuses of rows whose row group is not complete
 
     def add(self, scores: np.ndarray, statuses: np.ndarray) -> None:
         """Take the scores (rows,), NaN for none, and status codes (rows,) of the next rows."""
-        self._scores, self._statuses = np.append(self._scores, scores), np.append(self._statuses, statuses)
-        while self._groups and len(self._scores) >= (rows := self._shard.source.row_groups[self._groups[0]]):
+        self._waiting.append((scores, statuses))
+        count = sum(len(part) for part, _ in self._waiting)
+        while self._groups and count >= (rows := self._shard.source.row_groups[self._groups[0]]):
+            scores, statuses = map(np.concatenate, zip(*self._waiting, strict=True))
+            self._waiting, count = [(scores[rows:], statuses[rows:])], count - rows
             try:
-                self._write_group(self._groups.popleft(), self._scores[:rows], self._statuses[:rows])
+                self._write_group(self._groups.popleft(), scores[:rows], statuses[:rows])
             except (CannotCopy, UnreadableFooter) as error:
                 raise self._refusal(error) from error
-            self._scores, self._statuses = self._scores[rows:], self._statuses[rows:]
 
     def close(self, entries: dict[str, str]) -> int:
         """Write the footer with `entries`; returns the rows of the file."""
