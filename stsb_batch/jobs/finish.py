@@ -82,7 +82,7 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
         shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
     }
     before = sink.finished_manifest(plan.target)
-    listed = {file["fingerprint"]: file["sha256"] for file in before["files"]} if before else {}
+    listed = {file["fingerprint"]: file["sha256"] for file in before.get("files", [])} if before else {}
     parts = []
     for shard in plan.shards:
         sha256 = None if shard.output in scored else listed.get(shard.fingerprint)
@@ -186,9 +186,9 @@ def _is_finished(plan: ScorePlan, results: dict[Path, dict], manifest: dict | No
         found = earlier_report(earlier(target).report)
         return bool(found) and (found.footer.get("scored_sha256"), found.footer.get("label")) == (_sha256(results)[0], label)
     return manifest is not None and (
-        [file["sha256"] for file in manifest["files"]] == _sha256(results)
+        [file["sha256"] for file in manifest.get("files", [])] == _sha256(results)
         and manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files]
-        and manifest["columns"].get("label") == label
+        and manifest.get("columns", {}).get("label") == label
     )
 
 

@@ -25,12 +25,8 @@ from stsb_batch.pairs.source import Shard, SourceFile
 from stsb_batch.sealed import check_shape, seal, unseal
 
 STAGED = re.compile("[0-9a-f]{32}")  # a folder of one staged file
-MANIFEST = {  # what is read again
-    "columns": dict,
-    "files": [{"path": str, "rows": int, "quarantined": int, "sha256": str, "fingerprint": str}],
-    "report_sha256": str,
-    "bad_files": [{"path": str, "reason": str, "message": str}],
-}
+ENDED = {"report_sha256": str, "bad_files": [{"path": str}]}  # what is asked of a manifest
+MANIFEST = ENDED | {"files": [{"path": str, "rows": int, "quarantined": int, "sha256": str, "fingerprint": str}]}
 
 
 def choose_target(location: str, output: str | None) -> Target:
@@ -221,17 +217,17 @@ def finished_manifest(target: Target) -> dict | None:
     """Read the manifest of a finished output; None when it, the report or a folder's `_SUCCESS` is missing or damaged."""
     try:
         content = target.manifest.read_bytes()
-        manifest = parse_manifest(content)
+        manifest = parse_manifest(content, ENDED)
         success = target.single or (target.root / "_SUCCESS").read_bytes() == hashlib.sha256(content).hexdigest().encode()
         return manifest if success and file_sha256(report_of(target)) == manifest["report_sha256"] else None
     except (OSError, ValueError):
         return None
 
 
-def parse_manifest(content: bytes) -> dict:
-    """Return what a manifest says; raises `ValueError` when it is damaged."""
+def parse_manifest(content: bytes, shape: dict = MANIFEST) -> dict:
+    """Return what a manifest says; raises `ValueError` when it is damaged or has not the shape."""
     manifest, _ = unseal(content)
-    check_shape(manifest, MANIFEST)
+    check_shape(manifest, shape)
     return manifest
 
 

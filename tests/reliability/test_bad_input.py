@@ -54,11 +54,7 @@ def test_bad_file_costs_itself_only(name: str, tmp_path: Path, bert: Path):
     outcome = score(folder, bert)
     assert [(bad.relative.name, bad.error.reason) for bad in outcome.bad_files] == [("b.parquet", reason)]
     assert (outcome.rows, outcome.exit_code()) == (200, 11)
-    assert sorted(path.name for path in outcome.target.root.rglob("*.parquet")) == [
-        "_report.pq",
-        "a.parquet",
-        "c.parquet",
-    ]
+    assert sorted(path.name for path in outcome.target.root.rglob("*.parquet")) == ["a.parquet", "c.parquet"]
     assert figure(outcome.report, "files_left_out", reason) == 1
 
     began = time.monotonic()
