@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from stsb_batch.errors import StsbBatchError
 from stsb_batch.jobs.plan import ScorePlan
+from stsb_batch.jobs.scorer import same_bits
 from stsb_batch.pairs import source
 from stsb_batch.pairs.source import Shard, Window
 from stsb_batch.scoring.pipeline import PairScorer, PreparedPairs, Progress, ScoredPairs
@@ -82,7 +83,7 @@ class Line:
     def __init__(self, plan: ScorePlan, shards: list[Shard], open_scorer: Callable[[], PairScorer]) -> None:
         self.plan, self.open_scorer = plan, open_scorer
         self._shards = [shard for shard in shards if shard.rows]
-        self._open = contextlib.ExitStack()
+        self._open, self._tried = contextlib.ExitStack(), False
         self._stop()
 
     def __enter__(self) -> "Line":
@@ -90,6 +91,13 @@ class Line:
 
     def __exit__(self, *_) -> None:
         self._stop()
+
+    def same_bits(self) -> bool | None:
+        """Say whether scores do not depend on neighbours. It is tried before the first window, while the engine is idle."""
+        if not self._tried:
+            cache = self.plan.request.settings.home / "cache"
+            self._same_bits, self._tried = same_bits(self.open_scorer(), self.plan.checkpoint, cache), True
+        return self._same_bits
 
     def begin(self, shard: Shard) -> Stages:
         """Have the line work on a shard, if it does not yet, and return the clock of its stages."""

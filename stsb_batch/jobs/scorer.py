@@ -1,17 +1,20 @@
 """Open a checkpoint for scoring, and score texts that are already in memory."""
 
+import contextlib
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from stsb_batch.errors import BadDataError
+from stsb_batch.durable import json_sha256, write_atomically
+from stsb_batch.errors import BadDataError, StsbBatchError
 from stsb_batch.models.checkpoint import Checkpoint, load_tokenizer
 from stsb_batch.models.registry import resolve_model
-from stsb_batch.scoring.engines import EngineChoice, choose_engine, open_engine
+from stsb_batch.scoring.engines import ENGINES, EngineChoice, choose_engine, open_engine
 from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
+from stsb_batch.scoring.same_bits import circumstances, gives_same_bits
 from stsb_batch.scoring.tokens import PairTokenizer
 from stsb_batch.settings import Settings
 
@@ -45,6 +48,24 @@ def open_scorer(
         budget=TokenBudget(max_tokens or MAX_TOKENS[choice.device], fixed_shapes),
         parity=parity,
     )
+
+
+def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool | None:
+    """Say whether a pair has the same score to the bit whatever its neighbours: tried once on a machine, then remembered.
+
+    None where it is not tried: engines that pack fill all batches to one size. Not to be called while batches are under way.
+    """
+    if scorer.engine.packs or scorer.engine.choice.engine not in ENGINES:
+        return None
+    found = circumstances(checkpoint.digest, scorer.engine.choice, scorer)
+    remembered = cache / "same_bits" / json_sha256(found)
+    if remembered.is_file() and (text := remembered.read_text()) in ("True", "False"):
+        return text == "True"
+    verdict = gives_same_bits(scorer)
+    with contextlib.suppress(OSError, StsbBatchError):  # then it is tried again
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(remembered, str(verdict).encode())
+    return verdict
 
 
 def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tuple[float, Checkpoint]:

@@ -64,6 +64,7 @@ class ShardRun:
     def __init__(self, line: Line, shard: Shard, progress: Progress) -> None:
         self._line, self._plan, self._shard, self._progress = line, line.plan, shard, progress
         self._scorer, self.sketch, self._first_score = line.open_scorer(), Sketch(), None
+        self._same_bits = line.same_bits()
 
     def run(self, output: ScoredFile) -> None:
         """Take all windows through the stages."""
@@ -76,7 +77,7 @@ class ShardRun:
             with self._stages.timed("wait for output"):
                 behind.wait()
         seconds = self._stages.seconds
-        self.sketch.first_score = self._first_score
+        self.sketch.first_score, self.sketch.same_bits = self._first_score, self._same_bits
         self.sketch.seconds = seconds["score"] + seconds["wait for input"] + seconds["wait for output"]
         self.sketch.stages = {name: round(spent, 6) for name, spent in seconds.items()}
 

@@ -18,7 +18,8 @@ class Sketch:
     `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows, `stages`
     maps stage -> seconds. `seconds` is the time from the first window to the last, `distinct` the pairs that went through
     the model, which saw `model_tokens`, `filling` of them only to fill batches up; `fallback` rows went past the tokeniser's
-    chunk cache. `first_score` is the time from the request to the first scored batch, of the part that had one first.
+    chunk cache. `same_bits` says whether scores were found not to depend on neighbours, None where that was not tried.
+    `first_score` is the time from the request to the first scored batch, of the part that had one first.
     """
 
     rows: int = 0
@@ -32,6 +33,7 @@ class Sketch:
     parity_rows: int = 0
     parity_sum: float = 0.0
     parity_max: float = 0.0
+    same_bits: bool | None = None
     statuses: dict[str, int] = field(default_factory=dict)
     scores: dict[str, int] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
@@ -41,6 +43,8 @@ class Sketch:
         """Return the sketch of both parts' rows."""
         merged = Sketch(**{name: getattr(self, name) + getattr(other, name) for name in ADDITIVE})
         merged.parity_max = max(self.parity_max, other.parity_max)
+        tried = [verdict for verdict in (self.same_bits, other.same_bits) if verdict is not None]
+        merged.same_bits = all(tried) if tried else None
         merged.first_score = min((s for s in (self.first_score, other.first_score) if s is not None), default=None)
         for name in ("statuses", "scores", "lengths", "stages"):
             counts = dict(getattr(self, name))
@@ -63,7 +67,11 @@ class Sketch:
         except (TypeError, AttributeError) as error:
             raise ValueError(f"no sketch ({error})") from None
         whole = all(isinstance(number, int | float) for number in plain) and all(type(count) is int for count in counts)
-        if not whole or not all(key.isascii() and key.isdigit() for key in keys):
+        if (
+            sketch.same_bits not in (None, True, False)
+            or not whole
+            or not all(key.isascii() and key.isdigit() for key in keys)
+        ):
             raise ValueError("no sketch")
         return sketch
 

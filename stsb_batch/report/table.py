@@ -90,6 +90,7 @@ def build_report(
         _row("wall_seconds", wall_seconds, sketch.rows),
         _row("engine", 1.0, sketch.rows, part=facts.engine),
         _row("precision", 1.0, sketch.rows, part=facts.precision),
+        *([] if sketch.same_bits is None else [_row("same_bits", sketch.same_bits, sketch.rows, part=facts.precision)]),
         _row("parity_max_gap", sketch.parity_max if sketch.parity_rows else math.nan, sketch.parity_rows),
         _row("parity_mean_gap", _ratio(sketch.parity_sum, sketch.parity_rows), sketch.parity_rows),
     ]

@@ -13,8 +13,11 @@ from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.scoring.engines import Engine, EngineChoice
 from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
+from stsb_batch.scoring.same_bits import gives_same_bits
 from tests.conftest import make_pairs
 from tests.scoring.test_tokens import tokenizer
+
+ROUNDING = 1e-4  # on the 0-5 scale: what another order of additions may change
 
 
 def scores(folder: Path, choice: EngineChoice, cache_folder: Path) -> np.ndarray:
@@ -38,11 +41,15 @@ def reference(folder: Path) -> np.ndarray:
 
 
 def check_same_bits(engine: Engine, budgets: list[tuple[TokenBudget, int]]) -> None:
-    """Score 60 pairs in several orders, windows and budgets; each pair must have one score only."""
+    """Score 60 pairs in several orders, windows and budgets; each pair must have one score only.
+
+    Where the engine is found not to keep the bits on this processor, its scores may differ by rounding.
+    """
     frame, rng = make_pairs(60), np.random.default_rng(0)
-    found = {}
+    found, claimed = {}, True
     for budget, window in budgets:
         scorer = PairScorer(tokenizer(128), engine, lambda: engine, budget)
+        claimed &= gives_same_bits(scorer)
         order = rng.permutation(frame.height)
         for start in range(0, frame.height, window):
             part = frame[order[start : start + window].tolist()]
@@ -50,4 +57,6 @@ def check_same_bits(engine: Engine, budgets: list[tuple[TokenBudget, int]]) -> N
             for row, value in zip(part["id"], result, strict=True):
                 found.setdefault(row, set()).add(value)
     assert len(found) == 60
-    assert all(len(values) == 1 for values in found.values())
+    gaps = [max(values) - min(values) for values in found.values()]
+    assert max(gaps) <= (0 if claimed else ROUNDING)
+    assert claimed or engine.choice.precision == "int8", "only int8 is known to depend on the processor"
