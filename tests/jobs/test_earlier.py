@@ -75,7 +75,7 @@ def test_it_is_read_and_found_done(aged: tuple[Path, Target], tmp_path: Path, be
     assert found.problems == []
     assert "written by version 0.1.0" in found.notes[0]
     assert figure(read_report(target.name), "rows_quarantined") == 1
-    assert target.single or is_whole(str(tmp_path), "2026-01-01")
+    assert target.single or is_whole(str(source), str(tmp_path), "2026-01-01")
     before = names(tmp_path)
     again = rescored(source, bert, target.name)
     assert (again.shards_scored, figure(again.report, "rows")) == (0, 20)

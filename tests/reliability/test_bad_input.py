@@ -312,7 +312,8 @@ def test_file_that_changes_during_the_run_is_withdrawn(tmp_path: Path, bert: Pat
     def change(rows: int, tokens: int) -> None:
         calls.append(rows)
         if sum(calls) > 60 and rows:
-            os.utime(tmp_path / "in/a.parquet")
+            content = (tmp_path / "in/a.parquet").read_bytes()
+            (tmp_path / "in/a.parquet").write_bytes(content[:-1] + b"?")
 
     request = ScoreRequest(str(tmp_path / "in"), model=str(bert), max_bad_rows=1.0, settings=load_settings())
     outcome = score_dataset(request, progress=change)

@@ -46,10 +46,9 @@ def check_same_bits(engine: Engine, budgets: list[tuple[TokenBudget, int]]) -> N
     Where the engine is found not to keep the bits on this processor, its scores may differ by rounding.
     """
     frame, rng = make_pairs(60), np.random.default_rng(0)
-    found, claimed = {}, True
+    found, claimed = {}, gives_same_bits(PairScorer(tokenizer(128), engine, lambda: engine, budgets[0][0]))
     for budget, window in budgets:
         scorer = PairScorer(tokenizer(128), engine, lambda: engine, budget)
-        claimed &= gives_same_bits(scorer)
         order = rng.permutation(frame.height)
         for start in range(0, frame.height, window):
             part = frame[order[start : start + window].tolist()]
