@@ -21,7 +21,7 @@ from stsb_batch.pairs.quarantine import sweep_side_files, withdraw
 from stsb_batch.pairs.schema import CONTRACT_VERSION, output_schema
 from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.report.drift import compare
-from stsb_batch.report.sketch import Sketch
+from stsb_batch.report.sketch import UNKNOWN_LIMIT, Sketch
 from stsb_batch.report.table import RunFacts, build_report, drift_rows, parts, report_bytes, whole_share
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,14 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
             f"bug: {plan.rows} rows in, {rows} rows out and {quarantined} in quarantine; the run is not marked as done."
         )
     check_row_budget(plan, sketch)
+    if sketch.unknown_token_rate > UNKNOWN_LIMIT:
+        log.warning(
+            "%s: %.1f %% of the tokens are unknown to the model's tokeniser (limit %.0f %%): their scores say little. Use a "
+            "model that was made for the language of these texts.",
+            shown(plan.request.location),
+            100 * sketch.unknown_token_rate,
+            100 * UNKNOWN_LIMIT,
+        )
     seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
     stale = sink.stale_files(plan.target, plan.shards)
     if stale or not _is_finished(plan, results, before):

@@ -98,7 +98,14 @@ class ShardRun:
     def _sketch(self, scored: ScoredPairs, gaps: np.ndarray) -> Sketch:
         sketch = sketch_rows(scored.scores, scored.statuses, scored.lengths, distinct=scored.distinct, gaps=gaps)
         fallback = 0 if self._scorer.tokenizer.fast else sketch.scored
-        return replace(sketch, model_tokens=scored.model_tokens, filling=scored.filling, fallback=fallback)
+        return replace(
+            sketch,
+            model_tokens=scored.model_tokens,
+            filling=scored.filling,
+            fallback=fallback,
+            text_tokens=scored.text_tokens,
+            unknown_tokens=scored.unknown,
+        )
 
     def _judge_bad_rows(self, scored: ScoredPairs, window: Window) -> None:
         """Raise `BadDataError` for the first bad row when asked to, and when a shard alone breaks the run's budget."""

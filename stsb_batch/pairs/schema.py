@@ -11,9 +11,13 @@ OK, OK_TRUNCATED, NULL_INPUT, EMPTY_INPUT, INVALID_UTF8, NONFINITE, OOM, MODEL_E
 CONTRACT_VERSION = 1
 METADATA_PREFIX = "stsb_batch."  # keys of ours in a Parquet footer
 LABEL_RANGE = (0.0, 5.0)
-# Unicode white space, zero-width characters, byte-order mark and other invisible format characters
-BLANK = "".join(map(chr, [*range(0x1C, 0x21), *range(0x09, 0x0E), 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2010)]))
-BLANK += "".join(map(chr, [*range(0x2028, 0x2030), 0x205F, *range(0x2060, 0x2065), 0x3000, 0xFEFF]))
+# What Unicode calls white space (White_Space), control (Cc), format (Cf) or invisible (Default_Ignorable_Code_Point)
+_INVISIBLE = """
+0-20 7F-A0 AD 34F 600-605 61C 6DD 70F 890-891 8E2 115F-1160 1680 17B4-17B5 180B-180F 2000-200F 2028-202F 205F-206F 3000 3164
+FE00-FE0F FEFF FFA0 FFF0-FFFB 110BD 110CD 13430-1343F 1BCA0-1BCA3 1D173-1D17A E0001 E0020-E007F E0100-E01EF
+"""
+_RANGES = [[int(end, 16) for end in part.split("-")] for part in _INVISIBLE.split()]
+BLANK = "".join(chr(code) for ends in _RANGES for code in range(ends[0], ends[-1] + 1))  # a text of nothing else is empty
 
 
 @dataclass(frozen=True)

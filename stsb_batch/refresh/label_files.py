@@ -12,8 +12,8 @@ import polars as pl
 
 from stsb_batch.errors import BadDataError, NothingToReadError, shown
 from stsb_batch.models.hub import fetch_snapshot
+from stsb_batch.pairs.kinds import is_parquet
 from stsb_batch.pairs.label_scale import doubt, map_labels
-from stsb_batch.pairs.listing import is_parquet
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.label_rows import decoded, read_rows, usable_rows

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.errors import BadDataError, BadFileError, first_line, shown
+from stsb_batch.pairs.kinds import refuse_tables
 from stsb_batch.pairs.label_scale import doubt, is_on_scale
-from stsb_batch.pairs.listing import refuse_tables
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import BLANK, Columns, check_columns, is_text

@@ -10,6 +10,7 @@ import polars as pl
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.people import METRIC_TITLES, drift_name, duration
+from stsb_batch.report.sketch import UNKNOWN_LIMIT
 from stsb_batch.report.table import drift_of, figure, metrics_of, parts, whole_share
 
 NIGHTS = 14  # in the chart of the nights
@@ -107,6 +108,7 @@ def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> l
         Line("rows without a score", *missing, f"≤ {limits.bad_rows:.2%}", "PASS" if is_within else "WARN"),
         Line("files left out", *left_out, "none", "WARN" if _files_left_out(report) else "PASS"),
         *_metric_lines(report, last, limits),
+        *_unknown_lines(report, last),
         plain("median score", "score_p50", ".2f"),
         *[_drift_line(found) for found in drift_of(report)],
     ]
@@ -114,6 +116,15 @@ def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> l
         judged = _at_most(parity, limits.parity, "{:g}")
         lines.append(Line("largest gap to fp32", f"{parity:.4f}", _shown(last, "parity_max_gap", ".4f"), *judged))
     return [*lines, plain("rows per second", "rows_per_second", ",.0f"), plain("tokens per pair", "tokens_mean", ".1f")]
+
+
+def _unknown_lines(report: pl.DataFrame, last: pl.DataFrame | None) -> list[Line]:
+    share = figure(report, "unknown_token_rate")
+    if share is None:
+        return []
+    limit, verdict = _at_most(share, UNKNOWN_LIMIT, "{:.0%}")
+    before = _shown(last, "unknown_token_rate", ".2%")
+    return [Line("unknown tokens", f"{share:.2%}", before, limit, "WARN" if verdict == "FAIL" else verdict)]
 
 
 def _metric_lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> list[Line]:

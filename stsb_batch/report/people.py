@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from stsb_batch.report.drift import DriftFigure
+from stsb_batch.report.drift import UNKNOWN_TOKENS, DriftFigure
 from stsb_batch.report.metrics import METRICS
 from stsb_batch.report.table import drift_of, figure, metrics_of, parts
 
@@ -20,7 +20,12 @@ DRIFT_NAMES = {
     "drift_tokens_wasserstein": "lengths moved (Wasserstein)",
     "drift_status_js": "statuses moved (JS)",
 }
-RATE_NAMES = {"NULL_INPUT": "rise of null texts", "EMPTY_INPUT": "rise of empty texts", "OK_TRUNCATED": "rise of cut texts"}
+RATE_NAMES = {
+    "NULL_INPUT": "rise of null texts",
+    "EMPTY_INPUT": "rise of empty texts",
+    "OK_TRUNCATED": "rise of cut texts",
+    UNKNOWN_TOKENS: "rise of unknown tokens",
+}
 
 
 def duration(seconds: float) -> str:
@@ -77,6 +82,7 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         ),
         ("tokens per pair, mean / max", f"{number('tokens_mean', '.1f')} / {number('tokens_max')}"),
         ("truncated / duplicate pairs", f"{number('truncation_rate', '.2%')} / {number('duplicate_rate', '.2%')}"),
+        ("unknown tokens", number("unknown_token_rate", ".2%")),
         ("scoring speed", f"{number('rows_per_second')} rows/s, {number('tokens_per_second')} tokens/s"),
         ("first score after", f"{number('first_score_seconds', '.1f')} s"),
         ("held up by", ", ".join(f"{name} {share:.0%}" for name, share in parts(report, "bottleneck")) or "-"),

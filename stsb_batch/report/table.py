@@ -78,6 +78,7 @@ def build_report(
         *_quantile_rows("tokens", sketch.length_quantiles, sketch.scored),
         _row("tokens_mean", _ratio(_total_tokens(sketch), sketch.scored), sketch.scored),
         _row("truncation_rate", _ratio(sketch.statuses.get("OK_TRUNCATED", 0), sketch.scored), sketch.scored),
+        _row("unknown_token_rate", sketch.unknown_token_rate, sketch.scored),
         _row("duplicate_rate", _ratio(sketch.scored - sketch.distinct, sketch.scored), sketch.scored),
         _row("tokeniser_fallback_rows", sketch.fallback, sketch.rows),
         _row("padding_share", _ratio(sketch.filling, sketch.model_tokens), sketch.scored),

@@ -6,6 +6,7 @@ deletes some characters at which `str.split()` would split.
 """
 
 import json
+import re
 from threading import Lock
 
 import numpy as np
@@ -18,6 +19,7 @@ from stsb_batch.scoring.wordpiece import AsciiWordPiece, is_printable
 
 ENCODED_AT_ONCE = 65_536  # new chunks
 TEXT_CHUNKS = 1_024  # new chunks that make one text
+BLOCK = 1 << 18  # characters of a long text that are simplified at a time
 CACHE_BYTES = 8 << 20  # of chunk text, about half a million chunks; above it the cache starts anew
 
 
@@ -45,7 +47,11 @@ class ChunkEncoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         self._backend.encode_special_tokens = True
-        self._word_piece, self._lock = _word_piece(json.loads(serialised)), Lock()
+        parts = json.loads(serialised)
+        self._word_piece, self._lock = _word_piece(parts), Lock()
+        self.can_simplify, self._translation = not _added_words(parts), _Translation(self._backend)
+        longest = parts["model"]["max_input_chars_per_word"]
+        self._long_word = re.compile(f"([^ ]{{{longest + 1}}})[^ ]+")
         self._forget()
 
     def _forget(self) -> None:
@@ -60,6 +66,21 @@ class ChunkEncoder:
             known, places = self._find(occurring.dictionary)
         bounds = split.offsets.to_numpy()
         return gather(known, places[occurring.indices.to_numpy()], bounds - bounds[0])
+
+    def simplify(self, text: str, characters: int) -> str:
+        """Return a text with the same tokens: what is deleted is gone, one space between words, long words shortened.
+
+        Each of its words has a token at least. Of a text that is longer even so, at least the given characters are returned.
+        A word above the model's longest is the unknown token, however long it is. Words that were added to the vocabulary
+        are found before all that: with them there is nothing to simplify (`can_simplify`).
+        """
+        plain = ""
+        for start in range(0, len(text), BLOCK):
+            plain += text[start : start + BLOCK].translate(self._translation)
+            plain = re.sub(" {2,}", " ", self._long_word.sub(r"\1", plain))
+            if len(plain) > characters:
+                break
+        return plain.strip(" ")
 
     def _find(self, chunks: pa.LargeStringArray) -> tuple[RaggedIds, np.ndarray]:
         """Return the cache as it is once it holds these chunks, and their places in it."""
@@ -97,6 +118,25 @@ class ChunkEncoder:
                 ids.append(np.array(found.ids, np.int32))
                 sizes.append(np.bincount(np.array(found.word_ids, np.int64), minlength=len(text)))
         return RaggedIds(np.concatenate(ids), np.cumsum(np.concatenate(sizes)))
+
+
+class _Translation(dict):
+    """What `str.translate` makes of each character so that only words and spaces are left, by the tokeniser's own rules.
+
+    BERT's cleaning, stripping and splitting look at one character at a time, so each is tried once, between two letters.
+    """
+
+    def __init__(self, backend: Tokenizer) -> None:
+        self._backend = backend
+
+    def __missing__(self, code: int) -> str:
+        normal = self._backend.normalizer.normalize_str(f"a{chr(code)}a")
+        words = [word for word, _ in self._backend.pre_tokenizer.pre_tokenize_str(normal)]
+        if len(words) == 1:
+            self[code] = "" if words == ["aa"] else chr(code)
+        else:
+            self[code] = " " if len(words) == 2 else f" {chr(code)} "
+        return self[code]
 
 
 def _word_piece(parts: dict) -> AsciiWordPiece | None:

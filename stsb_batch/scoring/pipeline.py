@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from stsb_batch.errors import ModelIntegrityError
-from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
+from stsb_batch.pairs.schema import EMPTY_INPUT, NONFINITE, OK, OK_TRUNCATED
 from stsb_batch.scoring.engines import Engine
 from stsb_batch.scoring.guard import GuardedRun, GuardedScores, TokenBudget, score_guarded
 from stsb_batch.scoring.texts import DistinctPairs, distinct_pairs
@@ -27,7 +27,8 @@ class ScoredPairs:
     """What became of a window's rows.
 
     `scores` (rows,) float32, NaN where there is none · `statuses` (rows,) int8 · `lengths` (rows,) int32 tokens, 0 where
-    not scored · `distinct` pairs that went through the model · `model_tokens`, of which `filling` only filled batches up.
+    not scored · `distinct` pairs that went through the model · `model_tokens`, of which `filling` only filled batches up ·
+    `text_tokens` of the scored rows without special ones, `unknown` of them unknown to the tokeniser.
     """
 
     scores: np.ndarray
@@ -36,6 +37,8 @@ class ScoredPairs:
     distinct: int
     model_tokens: int
     filling: int
+    text_tokens: int
+    unknown: int
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,14 @@ class PairScorer:
 
     def prepare(self, left: pa.Array, right: pa.Array, progress: Progress = lambda *_: None) -> PreparedPairs:
         """Classify and tokenise two text columns (rows,), ahead of their turn and in any thread."""
-        pairs = distinct_pairs(left, right, max_length=self.tokenizer.max_length)
+        pairs = distinct_pairs(left, right)
         tokens = self.tokenizer.encode(pairs.left, pairs.right, pairs.left_index, pairs.right_index)
         lengths, copies = tokens.lengths, np.bincount(pairs.inverse, minlength=len(tokens.lengths))
 
         def advance(rows: np.ndarray) -> None:
             progress(int(copies[rows].sum()), int(lengths[rows].sum()))
 
-        run = GuardedRun(self.engine, tokens, np.arange(len(lengths)), self.budget, advance)
+        run = GuardedRun(self.engine, tokens, np.flatnonzero(~tokens.empty), self.budget, advance)
         return PreparedPairs(pairs, tokens, run, progress)
 
     def score_all(self, windows: Iterable[tuple[Key, PreparedPairs]]) -> Iterator[tuple[Key, ScoredPairs]]:
@@ -105,18 +108,32 @@ class PairScorer:
 
     def _scored(self, prepared: PreparedPairs, result: GuardedScores) -> ScoredPairs:
         """Put the scores of distinct pairs back into the order of the rows."""
-        pairs, tokens = prepared.pairs, prepared.tokens
-        self._mend(tokens, result)
+        pairs, tokens, given = prepared.pairs, prepared.tokens, np.flatnonzero(~prepared.tokens.empty)
+        of_pairs = GuardedScores.empty(len(tokens.empty))
+        of_pairs.replace(given, result)
+        of_pairs.failures[tokens.empty] = EMPTY_INPUT
+        self._mend(tokens, of_pairs)
         statuses = pairs.statuses
         statuses[pairs.rows[tokens.truncated[pairs.inverse]]] = OK_TRUNCATED
-        failed = result.failures[pairs.inverse]
+        failed = of_pairs.failures[pairs.inverse]
         statuses[pairs.rows[failed != OK]] = failed[failed != OK]
         scores = np.full(len(statuses), np.nan, np.float32)
-        scores[pairs.rows] = result.scores[pairs.inverse]
+        scores[pairs.rows] = of_pairs.scores[pairs.inverse]
         lengths = np.zeros(len(statuses), np.int32)
-        lengths[pairs.rows] = tokens.lengths[pairs.inverse]
-        prepared.progress(len(statuses) - len(pairs.rows), 0)
-        return ScoredPairs(scores, statuses, lengths, len(tokens.lengths), result.tokens, result.filling)
+        lengths[pairs.rows] = np.where(tokens.empty, 0, tokens.lengths)[pairs.inverse]
+        copies = np.bincount(pairs.inverse, minlength=len(tokens.empty))
+        prepared.progress(len(statuses) - int(copies[given].sum()), 0)
+        copies[of_pairs.failures != OK] = 0
+        return ScoredPairs(
+            scores=scores,
+            statuses=statuses,
+            lengths=lengths,
+            distinct=len(given),
+            model_tokens=result.tokens,
+            filling=result.filling,
+            text_tokens=int(copies @ (tokens.lengths - tokens.special)),
+            unknown=int(copies @ tokens.unknown),
+        )
 
     def _mend(self, tokens: TokenizedPairs, result: GuardedScores) -> None:
         """Score again in fp32 where half precision overflows."""

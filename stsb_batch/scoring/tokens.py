@@ -1,16 +1,20 @@
 """From text pairs to token ids, exactly as the checkpoint's own tokeniser gives them."""
 
+import json
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
 from stsb_batch.scoring.ragged import RaggedIds, ranges
 
-PAIRS_AT_ONCE = 8_192  # an Encoding object costs about 2 kB; this many are alive at a time
+TEXTS_AT_ONCE = 8_192  # an Encoding object costs about 2 kB; this many are alive at a time
+CHARACTERS_PER_TOKEN = 64  # a text with more characters per token of the limit is shortened before it is tokenised
+COUNTED = 1 << 20  # characters of such a text whose tokens are counted
 
 
 @dataclass(frozen=True)
@@ -18,17 +22,52 @@ class TokenizedPairs:
     """Ragged token ids: pair i has `ids[offsets[i]:offsets[i + 1]]`, special tokens included.
 
     `ids` (tokens,) int32 · `segments` (tokens,) int8, 0 left and 1 right · `offsets` (pairs + 1,) int64 ·
-    `truncated` (pairs,) bool, where tokens were cut off.
+    `truncated` (pairs,) bool, where tokens were cut off · `empty` (pairs,) bool, where a text has no token at all ·
+    `unknown` (pairs,) int64, the tokens that stand for something the vocabulary lacks · `special` tokens that each pair has
+    beside those of its texts. An engine needs the first three only.
     """
 
     ids: np.ndarray
     segments: np.ndarray
     offsets: np.ndarray
     truncated: np.ndarray
+    empty: np.ndarray | None = None
+    unknown: np.ndarray | None = None
+    special: int = 0
 
     @property
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Token ids of texts without special tokens: of a long text its first ones only. `counts` (texts,) are all it has."""
+
+    ids: RaggedIds
+    counts: np.ndarray
+
+
+class Frame:
+    """The special tokens that a tokeniser puts before, between and after the two texts of a pair, and the segments.
+
+    Each of `before`, `between` and `after` is a list of (id, segment).
+    """
+
+    def __init__(self, backend: Tokenizer) -> None:
+        known = (text for text in chain(["a"], backend.get_vocab()) if backend.encode(text, add_special_tokens=False).ids)
+        text = next(known)
+        pair = backend.encode(text, text)
+        tokens = zip(pair.sequence_ids, pair.ids, pair.type_ids, strict=True)
+        runs = [(side, [token[1:] for token in run]) for side, run in groupby(tokens, key=lambda token: token[0])]
+        sides = [side for side, _ in runs]
+        first, second = sides.index(0), sides.index(1)
+        self.before, self.between, self.after = (
+            [token for side, run in part if side is None for token in run]
+            for part in (runs[:first], runs[first + 1 : second], runs[second + 1 :])
+        )
+        self.segments = runs[first][1][0][1], runs[second][1][0][1]
+        self.size = len(self.before) + len(self.between) + len(self.after)
 
 
 class PairTokenizer:
@@ -44,11 +83,9 @@ class PairTokenizer:
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
-        frame = backend.encode("", "")
-        self._frame = frame.ids  # [CLS] [SEP] [SEP]
-        self.fast = fast and is_chunk_exact(backend) and frame.type_ids == [0, 0, 1]
+        self._frame, self._unknown = Frame(backend), unknown_id(backend)
+        self.fast = fast and is_chunk_exact(backend)
         self._chunks = ChunkEncoder(backend) if self.fast else None
-        backend.enable_truncation(max_length, strategy="longest_first")
 
     def encode(
         self,
@@ -60,43 +97,108 @@ class PairTokenizer:
         """Encode the pairs (left[left_index[i]], right[right_index[i]]); without indices (left[i], right[i])."""
         left_index = np.arange(len(left)) if left_index is None else left_index
         right_index = np.arange(len(right)) if right_index is None else right_index
-        if self.fast:
-            return self._join(self._chunks.encode(left), self._chunks.encode(right), left_index, right_index)
-        return self._encode_reference(
-            left.take(pa.array(left_index)).to_pylist(), right.take(pa.array(right_index)).to_pylist()
-        )
+        return self._join(self._encode_texts(left), self._encode_texts(right), left_index, right_index)
 
-    def _join(self, left: RaggedIds, right: RaggedIds, left_index: np.ndarray, right_index: np.ndarray) -> TokenizedPairs:
+    def _join(
+        self, left: EncodedTexts, right: EncodedTexts, left_index: np.ndarray, right_index: np.ndarray
+    ) -> TokenizedPairs:
         """Lay out [CLS] left [SEP] right [SEP] for each pair, truncated as `tokenizers` truncates."""
-        left_start, right_start = left.offsets[left_index], right.offsets[right_index]
-        whole = left.offsets[left_index + 1] - left_start, right.offsets[right_index + 1] - right_start
-        n_left, n_right = longest_first(*whole, self.max_length - len(self._frame))
-        offsets = np.concatenate([[0], np.cumsum(n_left + n_right + len(self._frame))])
+        frame, whole = self._frame, (left.counts[left_index], right.counts[right_index])
+        n_left, n_right = longest_first(*whole, self.max_length - frame.size)
+        offsets = np.concatenate([[0], np.cumsum(n_left + n_right + frame.size)])
         ids, segments = np.empty(offsets[-1], np.int32), np.zeros(offsets[-1], np.int8)
-        begin, middle, end = offsets[:-1], offsets[:-1] + 1 + n_left, offsets[1:] - 1
-        ids[begin], ids[middle], ids[end] = self._frame
-        ids[ranges(begin + 1, n_left)] = left.ids[ranges(left_start, n_left)]
-        right_places = ranges(middle + 1, n_right)
-        ids[right_places] = right.ids[ranges(right_start, n_right)]
-        segments[right_places], segments[end] = 1, 1
-        return TokenizedPairs(ids, segments, offsets, n_left + n_right < whole[0] + whole[1])
-
-    def _encode_reference(self, left: list[str], right: list[str]) -> TokenizedPairs:
-        ids, segments, lengths, truncated = [], [], [], []
-        for start in range(0, len(left), PAIRS_AT_ONCE):
-            part = slice(start, start + PAIRS_AT_ONCE)
-            encodings = self._backend.encode_batch_fast(list(zip(left[part], right[part], strict=True)))
-            sizes = [len(encoding) for encoding in encodings]
-            ids.append(np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32, sum(sizes)))
-            segments.append(np.fromiter(chain.from_iterable(e.type_ids for e in encodings), np.int8, sum(sizes)))
-            truncated += [size == self.max_length and bool(e.overflowing) for size, e in zip(sizes, encodings, strict=True)]
-            lengths += sizes
+        middle = offsets[:-1] + len(frame.before) + n_left
+        for starts, special in (
+            (offsets[:-1], frame.before),
+            (middle, frame.between),
+            (offsets[1:] - len(frame.after), frame.after),
+        ):
+            for place, (token, segment) in enumerate(special):
+                ids[starts + place], segments[starts + place] = token, segment
+        for texts, index, starts, kept, segment in (
+            (left, left_index, middle - n_left, n_left, frame.segments[0]),
+            (right, right_index, middle + len(frame.between), n_right, frame.segments[1]),
+        ):
+            places = ranges(starts, kept)
+            ids[places] = texts.ids.ids[ranges(texts.ids.offsets[index], kept)]
+            if segment:
+                segments[places] = segment
         return TokenizedPairs(
-            ids=np.concatenate(ids) if ids else np.empty(0, np.int32),
-            segments=np.concatenate(segments) if segments else np.empty(0, np.int8),
-            offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-            truncated=np.array(truncated, bool),
+            ids=ids,
+            segments=segments,
+            offsets=offsets,
+            truncated=n_left + n_right < whole[0] + whole[1],
+            empty=(whole[0] == 0) | (whole[1] == 0),
+            unknown=self._count_unknown(ids, offsets),
+            special=frame.size,
         )
+
+    def _count_unknown(self, ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Count the unknown tokens of each pair (pairs,)."""
+        places = np.flatnonzero(ids == self._unknown) if self._unknown is not None else np.empty(0, int)
+        return np.bincount(np.searchsorted(offsets, places, side="right") - 1, minlength=len(offsets) - 1)
+
+    def _encode_texts(self, texts: pa.LargeStringArray) -> EncodedTexts:
+        encode = self._chunks.encode if self.fast else self._encode_reference
+        is_long = pc.greater(pc.utf8_length(texts), self.max_length * CHARACTERS_PER_TOKEN)
+        if not is_long.true_count:
+            found = encode(texts)
+            return EncodedTexts(found, np.diff(found.offsets))
+        shorten = self._shorten if self.fast and self._chunks.can_simplify else self._shorten_reference
+        shortened = [shorten(text.as_py()) for text in texts.filter(is_long)]
+        openings = pa.array([opening for opening, _ in shortened], texts.type)
+        found = encode(pc.replace_with_mask(texts, is_long, openings))
+        counts = np.diff(found.offsets)
+        counts[is_long.to_numpy(zero_copy_only=False)] += [rest for _, rest in shortened]
+        return EncodedTexts(found, counts)
+
+    def _shorten(self, text: str) -> tuple[str, int]:
+        """Return the beginning of a long text that has all tokens a pair can hold, and how many tokens come after it.
+
+        That number decides only which of two long texts is the longer; it is counted up to `COUNTED` characters.
+        """
+        text = self._chunks.simplify(text, COUNTED)
+        end = _word_end(text, self.max_length)  # each word has a token at least
+        return text[:end], len(self._chunks.encode(pa.array([text[end:COUNTED]], pa.large_string())).ids)
+
+    def _shorten_reference(self, text: str) -> tuple[str, int]:
+        """The same where nothing is known of the tokeniser: read on until there are more tokens than a pair can hold.
+
+        The last tokens before a cut may not be those of the whole text, so twice as many are asked for.
+        """
+        size, tokens = self.max_length * CHARACTERS_PER_TOKEN, 0
+        while size < len(text) and (tokens := self._count(text[:size])) <= 2 * self.max_length:
+            size *= 2
+        return text[:size], max(0, self._count(text[:COUNTED]) - tokens) if size < len(text) else 0
+
+    def _count(self, text: str) -> int:
+        return len(self._backend.encode(text, add_special_tokens=False).ids)
+
+    def _encode_reference(self, texts: pa.LargeStringArray) -> RaggedIds:
+        ids, sizes = [np.empty(0, np.int32)], [0]
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            part = texts.slice(start, TEXTS_AT_ONCE).to_pylist()
+            encodings = self._backend.encode_batch_fast(part, add_special_tokens=False)
+            sizes += [len(encoding) for encoding in encodings]
+            total = sum(sizes[-len(part) :])
+            ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32, total))
+        return RaggedIds(np.concatenate(ids), np.cumsum(sizes, dtype=np.int64))
+
+
+def unknown_id(backend: Tokenizer) -> int | None:
+    """Return the token for what the vocabulary lacks; None where the tokeniser can spell everything, as byte-level BPE."""
+    model = json.loads(backend.to_str())["model"]
+    return model["unk_id"] if "unk_id" in model else backend.token_to_id(model.get("unk_token") or "")
+
+
+def _word_end(text: str, words: int) -> int:
+    """Return where so many words end that have one space between them."""
+    end = -1
+    for _ in range(words):
+        end = text.find(" ", end + 1)
+        if end < 0:
+            return len(text)
+    return end
 
 
 def longest_first(left: np.ndarray, right: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray]:

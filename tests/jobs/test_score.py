@@ -312,3 +312,17 @@ def test_bad_path_is_told_before_the_model_loads(tmp_path: Path, monkeypatch: py
     with pytest.raises(BadDataError, match="sentence2"):
         score_module.score_dataset(ScoreRequest(str(tmp_path / "in.parquet")))
     assert time.monotonic() - began < 3
+
+
+def test_text_that_the_model_cannot_read_is_named(tmp_path: Path, bert: Path, caplog: pytest.LogCaptureFixture):
+    """Kind: text that the model cannot read. The rows are OK, the report has the share of unknown tokens, a line warns."""
+    texts = pl.DataFrame({"sentence1": ["รถไฟออกเวลาเก้าโมง", "red pump"], "sentence2": ["火车九点出发", "blue pump"]})
+    texts.write_parquet(tmp_path / "thai.parquet")
+    outcome = score_dataset(request(tmp_path / "thai.parquet", bert))
+    assert figure(outcome.report, "rows_by_status", "OK") == 2
+    assert figure(outcome.report, "unknown_token_rate") > 0.1
+    assert "tokens are unknown to the model's tokeniser (limit 2 %)" in caplog.text
+    caplog.clear()
+    make_pairs(20).write_parquet(tmp_path / "english.parquet")
+    assert figure(score_dataset(request(tmp_path / "english.parquet", bert)).report, "unknown_token_rate") == 0
+    assert "unknown" not in caplog.text

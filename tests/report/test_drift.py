@@ -96,6 +96,32 @@ def test_rare_rows_raise_no_false_alarm(share: float, now: int, before: int):
     assert alerts <= 4
 
 
+def test_more_unknown_tokens_are_named():
+    """Kind: text that the model cannot read. A rise of unknown tokens alerts; what was not counted is not compared."""
+    read, unread = (
+        Sketch(500, statuses={"OK": 500}, lengths={"9": 500}, text_tokens=9_000, unknown_tokens=n) for n in (9, 900)
+    )
+    found = {one.part: one for one in compare(unread, read, same_model=False)}["UNKNOWN_TOKENS"]
+    assert (round(found.value, 3), found.verdict) == (0.099, "FAIL")
+    assert verdicts(compare(read, unread, same_model=False))["drift_rate UNKNOWN_TOKENS"] == "PASS"
+    old = Sketch(500, statuses={"OK": 500}, lengths={"9": 500})
+    assert "drift_rate UNKNOWN_TOKENS" not in verdicts(compare(unread, old, same_model=False))
+
+
+@pytest.mark.parametrize(("share", "now", "before"), [(0.02, 20, 2_000), (0.1, 300, 300)])
+def test_unknown_tokens_of_few_texts_raise_no_false_alarm(share: float, now: int, before: int):
+    """Of 2,000 pairs of one population in which a few texts are wholly unknown, at most one in 500 gives an alert."""
+    rng, alerts = np.random.default_rng(3), 0
+    for _ in range(2_000):
+        nights = []
+        for rows in (now, before):
+            lengths, unknown = rng.integers(5, 15, rows), rng.random(rows) < share
+            counts = {"text_tokens": int(lengths.sum()), "unknown_tokens": int(lengths[unknown].sum())}
+            nights.append(Sketch(rows=rows, statuses={"OK": rows}, lengths={"9": rows}, **counts))
+        alerts += verdicts(compare(*nights, same_model=False))["drift_rate UNKNOWN_TOKENS"] == "FAIL"
+    assert alerts <= 4
+
+
 def test_few_long_texts_raise_no_false_alarm():
     """Of 300 pairs of nights in which three texts of a thousand are very long, at most three give an alert."""
     rng, alerts = np.random.default_rng(2), 0

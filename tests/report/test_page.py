@@ -96,6 +96,16 @@ def test_files_left_out_are_a_check():
     assert "No check failed, 1 of 3 WARN: files left out." in page.splitlines()[0]
 
 
+def test_text_that_the_model_cannot_read_is_a_warning():
+    """Kind: text that the model cannot read. Above 2 % unknown tokens the page warns; without a count it says nothing."""
+    for unknown, verdict in ((200, "PASS"), (201, "**WARN**")):
+        rows = dataclasses.replace(sketch(), text_tokens=10_000, unknown_tokens=unknown)
+        page = night_page(night("2026-01-02", rows), [], LIMITS, facts=[])
+        assert cells(page, "unknown tokens") == [verdict, f"{unknown / 10_000:.2%}", "-", "≤ 2%"]
+    assert "1 of 4 WARN: unknown tokens" in page.splitlines()[0]
+    assert "unknown tokens" not in night_page(night("2026-01-02", sketch()), [], LIMITS, facts=[])
+
+
 def test_labels_are_held_against_the_floor():
     """Where there are labels Pearson has its interval and the floor, and is what the nights' chart shows."""
     page = night_page(night("2026-01-02", sketch(), noise=4.0), [], LIMITS, facts=[])

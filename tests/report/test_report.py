@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
 from stsb_batch.report.metrics import regression_metrics
+from stsb_batch.report.people import overview
 from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import SCHEMA, RunFacts, build_report, figure, parts
 
@@ -113,3 +114,13 @@ def test_empty_report_has_nulls_not_nan():
     assert figure(report, "rows") == 0
     assert figure(report, "score_p50") is None
     assert not report["value"].is_nan().any()
+
+
+def test_unknown_tokens_are_a_figure():
+    """The share of unknown tokens adds up over parts, and is shown; an older sketch, without the counts, has none."""
+    counted = [Sketch(rows=1, statuses={"OK": 1}, text_tokens=tokens, unknown_tokens=1) for tokens in (4, 6)]
+    report = build_report(FACTS, counted[0].merge(counted[1]))
+    assert figure(report, "unknown_token_rate") == 0.2
+    assert dict(overview(report))["unknown tokens"] == "20.00%"
+    old = {name: value for name, value in sketch([1.0, 2.0]).to_json().items() if "_tokens" not in name}
+    assert figure(build_report(FACTS, Sketch(**old).merge(Sketch())), "unknown_token_rate") is None

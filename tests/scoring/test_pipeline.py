@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stsb_batch.errors import ModelIntegrityError
-from stsb_batch.pairs.schema import NONFINITE, OK, OK_TRUNCATED
+from stsb_batch.pairs.schema import EMPTY_INPUT, NONFINITE, NULL_INPUT, OK, OK_TRUNCATED
 from stsb_batch.scoring.guard import TokenBudget
 from stsb_batch.scoring.pipeline import PairScorer
 from tests.conftest import make_pairs
@@ -64,20 +64,52 @@ def test_nonfinite_scores_are_tried_again_in_fp32():
     assert np.isnan(lost.scores).all()
 
 
-def test_long_pair_is_scored_on_cut_text_with_flat_memory():
-    """A 10 MB cell, with or without spaces, is cut to the limit and marked."""
+def test_long_pair_is_scored_on_cut_text():
+    """Of a 10 MB cell the first tokens are scored, and it is marked where there were more; one long word is one token."""
     big = ["x" * 10_000_000, "word " * 2_000_000]
     scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, TokenBudget(256)).score(pa.array(big), pa.array(["a", "b"]))
-    assert scored.statuses.tolist() == [OK_TRUNCATED] * 2
-    assert scored.lengths.max() <= 64
+    assert scored.statuses.tolist() == [OK, OK_TRUNCATED]
+    assert scored.lengths.tolist() == [5, 64]
 
 
-def test_blanks_around_a_long_text_are_not_what_is_scored():
-    """Of a text that begins with more blanks than would be kept, the words are scored, and nothing is cut."""
-    left, right = pa.array([" " * 100_000 + "red pump", "red pump"]), pa.array(["blue pump"] * 2)
-    scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, TokenBudget(256)).score(left, right)
-    assert scored.statuses.tolist() == [OK] * 2
-    assert scored.scores[0] == scored.scores[1]
+@pytest.mark.parametrize("between", [" ", "\u0301 ", " \u200b", "\x07 ", " \u2066"], ids=ascii)
+def test_what_has_no_tokens_costs_no_words(between: str):
+    """Kind: words lost beyond a limit of characters, though few tokens are used. All words count, and nothing is cut."""
+    long = "red" + between * 40_000 + "pump"
+    scored = PairScorer(tokenizer(64), FakeEngine(), FakeEngine, TokenBudget(256)).score(
+        pa.array([long, "red pump", between * 40_000 + "red pump"]), pa.array(["blue pump"] * 3)
+    )
+    assert scored.statuses.tolist() == [OK] * 3
+    assert len(set(scored.scores.tolist())) == 1
+
+
+NOTHING_LEFT = ["\u0301\u0327", "\ufffd", "\ue000", "\u2066\u0301", "\u0301" * 40_000]
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["chunks", "reference"])
+@pytest.mark.parametrize("text", NOTHING_LEFT, ids=lambda text: ascii(text[:2]))
+def test_nothing_that_the_tokeniser_keeps_is_empty(text: str, fast: bool):
+    """Kind: invisible text judged unevenly. Without a token a text is EMPTY_INPUT, and its pair never meets the model."""
+    engine = FakeEngine()
+    texts, others = pa.array([text, "a", None, text, "red"]), pa.array(["b", text, text, text, "pump"])
+    seen = []
+    scored = PairScorer(tokenizer(64, fast=fast), engine, FakeEngine, TokenBudget(256)).score(
+        texts, others, lambda rows, _: seen.append(rows)
+    )
+    assert scored.statuses.tolist() == [EMPTY_INPUT, EMPTY_INPUT, NULL_INPUT, EMPTY_INPUT, OK]
+    assert np.isnan(scored.scores[:4]).all()
+    assert scored.lengths[:4].tolist() == [0] * 4
+    assert engine.shapes == [(1, 5)]
+    assert scored.distinct == 1
+    assert sum(seen) == 5
+
+
+def test_unknown_text_is_not_empty():
+    """What the tokeniser keeps only as unknown is scored, and counted for each row that has it."""
+    left, right = pa.array(["🚲", "🚲", "red pump"]), pa.array(["🚲 red", "🚲 red", "red"])
+    scored = scorer().score(left, right)
+    assert scored.statuses.tolist() == [OK] * 3
+    assert (scored.unknown, scored.text_tokens) == (4, 9)
 
 
 def test_a_score_that_fp32_refuses_stops_the_run():

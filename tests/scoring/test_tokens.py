@@ -1,15 +1,17 @@
 """Tokens equal the reference tokeniser's (law 8), on the chunk cache and on the reference path."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
 from stsb_batch.models.base import find_base_model
@@ -200,6 +202,131 @@ def test_threads_share_one_cache(monkeypatch: pytest.MonkeyPatch):
         expected = tokenizer(128, fast=False).encode(*part)
         assert np.array_equal(found.ids, expected.ids)
         assert np.array_equal(found.offsets, expected.offsets)
+
+
+def byte_level_bpe() -> Tokenizer:
+    """Train a small byte-level BPE with RoBERTa's special tokens; it can spell everything."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    specials, alphabet = ["<s>", "<pad>", "</s>"], pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(WORDS * 20, trainer)
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return backend
+
+
+def unigram() -> Tokenizer:
+    """Train a small unigram model with XLM-R's kind of normaliser and special tokens; it lacks most letters."""
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60,
+        special_tokens=["<s>", "</s>", "<unk>"],
+        unk_token="<unk>",  # noqa: S106
+        show_progress=False,
+    )
+    backend.train_from_iterator(WORDS * 20, trainer)
+    template = {"single": "<s> $A </s>", "pair": "<s> $A </s> </s> $B </s>", "special_tokens": [("<s>", 0), ("</s>", 1)]}
+    backend.post_processor = processors.TemplateProcessing(**template)
+    return backend
+
+
+def changed_normaliser(**rules: bool) -> Tokenizer:
+    parts = json.loads(plain_reference().to_str())
+    parts["normalizer"] |= rules
+    return Tokenizer.from_str(json.dumps(parts))
+
+
+def check_against(backend: Tokenizer, left: list[str], right: list[str], max_length: int, *, fast: bool = True) -> None:
+    """Ids, segments and truncation are those that the tokeniser gives for the whole texts."""
+    ours = PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
+    tokens = ours.encode(column(left), column(right))
+    whole, cut = (Tokenizer.from_str(backend.to_str()) for _ in range(2))
+    for one in (whole, cut):
+        one.no_truncation()
+        one.no_padding()
+        one.encode_special_tokens = True
+    cut.enable_truncation(max_length, strategy="longest_first")
+    for row, pair in enumerate(zip(left, right, strict=True)):
+        place, expected = slice(*tokens.offsets[row : row + 2]), cut.encode(*pair)
+        assert tokens.ids[place].tolist() == expected.ids, ascii(pair)[:80]
+        assert tokens.segments[place].tolist() == expected.type_ids
+        assert tokens.truncated[row] == (len(whole.encode(*pair).ids) > max_length)
+
+
+TOKENISERS = {
+    "bert": plain_reference,
+    "bert, cased": lambda: changed_normaliser(lowercase=False, strip_accents=False),
+    "bert, accents": lambda: changed_normaliser(strip_accents=False),
+    "bert, CJK words": lambda: changed_normaliser(handle_chinese_chars=False),
+    "bert, not cleaned": lambda: changed_normaliser(clean_text=False),
+    "bert, added word": lambda: changed("added word"),
+    "bert, short words": lambda: changed("short words"),
+    "byte-level BPE": byte_level_bpe,
+    "unigram": unigram,
+}
+FILLING = [
+    *" x-\u200b\u0301\x00\x07\u2066\ufffd\ue000é中가กİ\u037e",
+    "\t\n ",
+    "a\u0301",
+    "\u200b ",
+    "🚲",
+    "word ",
+    "ab\u200b",
+    "-a",
+]
+
+
+@pytest.mark.parametrize("kind", TOKENISERS)
+def test_long_texts_have_the_tokens_of_the_whole_text(kind: str):
+    """Kind: words lost beyond a limit of characters. Whatever fills a long text up, it has the tokens it has uncut."""
+    backend = TOKENISERS[kind]()
+    longs = [f"hello{piece * (3_000 // len(piece))}{space}world red" for piece in FILLING for space in ("", " ")]
+    longs += [" " * 3_000 + "red", "red" + " " * 3_000, "a" * 50_000 + " world", "a" * 3_000 + "-b c", "[SEP] " * 600]
+    check_against(backend, longs, ["blue pump"] * len(longs), 33)
+    check_against(backend, ["blue pump"] * len(longs), longs, 32, fast=False)
+
+
+@pytest.mark.parametrize("kind", ["bert", "byte-level BPE"])
+def test_of_two_long_texts_the_longer_keeps_more(kind: str):
+    """Where both texts are cut to half, the odd token goes to the one that is longer as a whole."""
+    longs = ["word " * 700, "word " * 701, "pump x " * 400]
+    for other in longs:
+        check_against(TOKENISERS[kind](), longs, [other] * 3, 34)
+
+
+@pytest.mark.parametrize("kind", TOKENISERS)
+def test_other_tokenisers_equal_their_reference(kind: str):
+    """Pairs are laid out and cut as each tokeniser does it, with its own special tokens and segments."""
+    texts = [*adversarial_texts(150, 5), "", "[SEP] </s>", "<s>"]
+    check_against(TOKENISERS[kind](), texts, texts[::-1], 24)
+
+
+def test_unknown_tokens_are_counted():
+    """Tokens that stand for what the vocabulary lacks are counted in each pair; byte-level BPE has none."""
+    left, right = column(["🚲 🦄x red", "red", "[UNK]"]), column(["🚲", "pump", "unk"])
+    for ours in (OURS, PLAIN):
+        assert ours.encode(left, right).unknown.tolist() == [3, 0, 0]
+    assert PairTokenizer(byte_level_bpe(), max_length=32).encode(left, right).unknown.tolist() == [0, 0, 0]
+    assert PairTokenizer(unigram(), max_length=32).encode(left, right).unknown[0] >= 3
+
+
+@pytest.mark.parametrize("piece", ["word ", "\u200b", "中", "x", "a\u0301", "-!"], ids=ascii)
+def test_cell_of_ten_megabytes_takes_little_memory(piece: str):
+    """However a text of ten million characters is made up, tokenising it takes less than 150 MiB for a while."""
+    text = column(["a" + piece * (10_000_000 // len(piece))])
+    OURS.encode(text.slice(0, 0), column([]))
+    with Path("/proc/self/clear_refs").open("w") as reset:
+        reset.write("5")  # the highest memory so far is forgotten
+
+    def mebibytes(name: str) -> int:
+        found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) >> 10
+
+    before = mebibytes("VmRSS")
+    assert OURS.encode(text, column(["b"])).lengths[0] <= 32
+    assert mebibytes("VmHWM") - before < 150
 
 
 def test_special_token_text_stays_text():
