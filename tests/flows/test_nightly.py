@@ -67,6 +67,17 @@ def test_each_night_is_scored_once_and_missed_ones_into_their_own_folders(wareho
     assert [run.tags for run in scores] == [[TAG]] * 4
 
 
+def test_a_file_that_comes_late_is_scored(warehouse):
+    """Kind: done by name alone. A later night's run scores what came into a done one, and says so; then all is done."""
+    location, output = warehouse
+    run_night(location, output, date(1))
+    make_pairs(7, seed=9).write_parquet(Path(location.format(night=date(1)), "late.parquet"))
+    night = run_night(location, output, date(0), return_state=True)
+    assert f"27 rows scored into {night_output(output, date(1))}" in night.message
+    assert pl.scan_parquet(f"{output}/{date(1)}/*.parquet").select(pl.len()).collect().item() == 27
+    assert run_night(location, output, date(1), return_state=True).name == "Completed, done before"
+
+
 def test_the_date_of_a_pattern_is_a_partition_column(warehouse, tmp_path: Path):
     """Kind: readers of a warehouse. With `-o scores/night={night}` DuckDB and Polars see the date of each row, and a second
     run finds its nights done there."""
