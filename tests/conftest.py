@@ -31,11 +31,14 @@ WORDS += ["invoice", "kettle", "cable", "night", "train", "court", "price", "gui
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Give each test its own home folder and none of the user's settings."""
+    """Give each test its own home folder and none of the user's settings, and fp32: half precision depends on the processor,
+    and random weights are far from fp32 in it.
+    """
     for name in list(os.environ):
         if name.startswith("STSB_BATCH_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("STSB_BATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.fakes import save_tiny, tiny_bert
 
 def scored(pairs_file: Path, model: Path, settings: Settings) -> Path:
     output = pairs_file.with_name("out.parquet")
-    score_dataset(ScoreRequest(str(pairs_file), str(output), model=str(model), settings=settings))
+    score_dataset(ScoreRequest(str(pairs_file), str(output), model=str(model), settings=settings, parity=False))
     return output
 
 
