@@ -1,4 +1,4 @@
-"""Prefect flows: names, retries, artifacts. The work is done by stsb_batch.jobs; nothing here computes.
+"""Prefect flows: names, retries, artifacts. The work is done by stsb_batch; nothing here computes.
 
 Prefect's files lie in our home, offline by default, with signs of life often enough for a dead run to be found soon: set
 before Prefect is imported, since it reads them once. What the library logs goes to the run page.

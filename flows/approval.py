@@ -19,7 +19,7 @@ from pydantic import Field
 
 from flows import TAG, events
 from flows.parameters import By, Reason
-from stsb_batch.jobs.refresh import RefreshOutcome
+from stsb_batch.refresh.job import RefreshOutcome
 
 DAYS_TO_DECIDE = 14
 KEY = "decision"

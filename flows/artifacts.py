@@ -7,13 +7,15 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.runtime import flow_run
+from stsb_batch.refresh.page import refresh_page
 
 from flows import events
-from stsb_batch.jobs.finish import ScoreOutcome
-from stsb_batch.jobs.page import Page, drift_alert, refresh_page, score_page, shard_rows
-from stsb_batch.jobs.plan import ScorePlan
-from stsb_batch.jobs.refresh import RefreshOutcome
-from stsb_batch.report.people import counted
+from stsb_batch.refresh.job import RefreshOutcome
+from stsb_batch.report.page import Page
+from stsb_batch.report.text import counted
+from stsb_batch.scoring.finish import ScoreOutcome
+from stsb_batch.scoring.page import drift_alert, score_page, shard_rows
+from stsb_batch.scoring.plan import ScorePlan
 
 
 def publish_scores(outcome: ScoreOutcome, job: ScorePlan) -> None:

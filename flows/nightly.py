@@ -36,12 +36,12 @@ from flows.refresh import labels_refused, refresh_flow
 from flows.score import score_flow
 from flows.server import prefect_home, server_address
 from stsb_batch.errors import BusyError, GateRefused, UnavailableError
-from stsb_batch.jobs import night as nights
-from stsb_batch.jobs.due import refresh_due
-from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
+from stsb_batch.refresh.due import refresh_due
+from stsb_batch.refresh.job import RefreshRequest, plan_refresh
+from stsb_batch.schedule import run_dates as nights
 from stsb_batch.settings import check_prefect_home, load_settings
 
 

@@ -12,10 +12,10 @@ from flows.artifacts import publish_refresh
 from flows.limit import insist_on_limit
 from flows.parameters import Approval, BaseModel, Label, Labels, LabelScale, Left, Name, Recipe, Right, Unlabelled
 from stsb_batch.errors import GateRefused
-from stsb_batch.jobs import refresh
 from stsb_batch.models import decisions, registry
 from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
+from stsb_batch.refresh import job as refresh
 
 
 def refresh_run_name() -> str:

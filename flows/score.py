@@ -22,14 +22,15 @@ from flows.parameters import (
     WarnBadRows,
 )
 from stsb_batch.errors import BusyError, StorageError, UnavailableError
-from stsb_batch.jobs import finish, plan, score
-from stsb_batch.jobs.line import Line
-from stsb_batch.jobs.pace import Pace
+from stsb_batch.inference.pipeline import Progress
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import BadFile, Shard
-from stsb_batch.scoring.pipeline import Progress
+from stsb_batch.schedule.pace import Pace
+from stsb_batch.scoring import finish, plan
+from stsb_batch.scoring import job as score
+from stsb_batch.scoring.stream import Line
 from stsb_batch.settings import load_settings
 
 

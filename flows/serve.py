@@ -32,8 +32,8 @@ from flows.deployments import (
 from flows.server import prefect_home, server_address
 from stsb_batch.durable import exclusive_lock
 from stsb_batch.errors import ConfigError, UnavailableError, shown
-from stsb_batch.jobs import night as nights
 from stsb_batch.refresh.label_files import GLUE
+from stsb_batch.schedule import run_dates as nights
 from stsb_batch.settings import check_prefect_home, load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0

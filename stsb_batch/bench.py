@@ -26,18 +26,18 @@ import pyarrow as pa
 import torch
 
 from stsb_batch.errors import BadDataError, BadFileError
-from stsb_batch.jobs.plan import ScoreRequest
-from stsb_batch.jobs.sample import read_sample
-from stsb_batch.jobs.score import score_dataset
-from stsb_batch.jobs.scorer import MAX_TOKENS
+from stsb_batch.inference.chunks import ChunkEncoder, is_chunk_exact
+from stsb_batch.inference.engines import EngineChoice, choose_engine
+from stsb_batch.inference.scorer import MAX_TOKENS
 from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.peers import Contender, Scores, find_peers
 from stsb_batch.refresh.label_rows import decoded
+from stsb_batch.refresh.sample import read_sample
 from stsb_batch.report.table import figure
-from stsb_batch.scoring.chunks import ChunkEncoder, is_chunk_exact
-from stsb_batch.scoring.engines import EngineChoice, choose_engine
+from stsb_batch.scoring.job import score_dataset
+from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import Settings
 
 ROWS = {"cpu": 2_000, "mps": 2_000, "cuda": 100_000}  # unless asked for others: what takes a second is no measure

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 from stsb_batch.errors import StsbBatchError
-from stsb_batch.jobs.verify import Verification
-from stsb_batch.jobs.verify_home import model_problems, report_problems
+from stsb_batch.inference.engines import choose_engine
 from stsb_batch.models.hub import hub_answers
 from stsb_batch.models.registry import champions, list_versions
-from stsb_batch.scoring.engines import choose_engine
+from stsb_batch.scoring.verify import Verification
+from stsb_batch.scoring.verify_home import model_problems, report_problems
 from stsb_batch.settings import Settings, check_prefect_home
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"

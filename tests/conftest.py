@@ -20,7 +20,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: our kernels run on the CPU
 
-from stsb_batch.jobs import golden  # noqa: E402
+from stsb_batch.refresh import golden  # noqa: E402
 from stsb_batch.settings import Settings, load_settings  # noqa: E402
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert  # noqa: E402
 

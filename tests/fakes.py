@@ -14,10 +14,10 @@ from transformers import (
     PreTrainedModel,
 )
 
+from stsb_batch.inference.batches import Batch
+from stsb_batch.inference.engines import Engine, EngineChoice
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import save_checkpoint
-from stsb_batch.scoring.batches import Batch
-from stsb_batch.scoring.engines import Engine, EngineChoice
 
 
 class FakeEngine(Engine):

@@ -41,14 +41,14 @@ def test_the_package_never_imports_prefect():
 
 def test_only_verbs_import_the_flows():
     """The verbs about this machine reach the flows; nothing else of the package knows them."""
-    assert {name for name in importers("flows") if not name.startswith("flows/")} == {"stsb_batch/cli_machine.py"}
+    assert {name for name in importers("flows") if not name.startswith("flows/")} == {"stsb_batch/cli/machine.py"}
 
 
 @pytest.mark.parametrize("package", ["torch", "transformers"])
 def test_heavy_libraries_have_few_places(package: str):
     """torch and transformers are imported by engines, checkpoint and training only."""
     allowed = (
-        "stsb_batch/scoring/engines/",
+        "stsb_batch/inference/engines/",
         "stsb_batch/models/checkpoint.py",
         "stsb_batch/device.py",
         "stsb_batch/refresh/",
@@ -60,17 +60,29 @@ def test_heavy_libraries_have_few_places(package: str):
     assert not importers(package) & pure
 
 
-@pytest.mark.parametrize("room", ["scoring", "refresh", "report"])
-def test_rooms_do_not_know_each_other(room: str):
-    """scoring, refresh and report import neither each other nor listing, source and sink; only jobs string them."""
-    others = {"scoring", "refresh", "report", "jobs"} - {room}
-    others |= {"pairs.listing", "pairs.source", "pairs.sink"}
-    forbidden = tuple(f"stsb_batch.{name}" for name in others)
+FORBIDDEN = {
+    "inference": ("refresh", "report", "scoring", "schedule", "cli", "pairs.listing", "pairs.source", "pairs.sink"),
+    "report": ("inference", "refresh", "scoring", "schedule", "cli", "pairs.listing", "pairs.source", "pairs.sink"),
+    "pairs": ("inference", "refresh", "report", "scoring", "schedule", "cli", "models"),
+    "models": ("inference", "refresh", "report", "scoring", "schedule", "cli"),
+    "refresh": ("scoring", "schedule", "cli"),
+    "scoring": ("refresh", "schedule", "cli"),
+    "schedule": ("inference", "refresh", "cli"),
+}
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_rooms_import_only_what_lies_below_them(room: str):
+    """inference and report know neither each other nor any job; scoring and refresh do not know each other."""
+    forbidden = tuple(f"stsb_batch.{name}" for name in FORBIDDEN[room])
+    found = {}
     for path in files_in(f"stsb_batch/{room}"):
-        assert not [name for name in imports(path) if name.startswith(forbidden)], path
+        if names := [name for name in imports(path) if name.startswith(forbidden)]:
+            found[path.name] = names
+    assert not found
 
 
-PURE = ["scoring/batches.py", "report/metrics.py", "report/sketch.py", "report/calibration.py", "report/drift.py"]
+PURE = ["inference/batches.py", "report/metrics.py", "report/sketch.py", "report/calibration.py", "report/drift.py"]
 PURE += ["refresh/gate.py", "refresh/churn.py"]
 
 
@@ -80,8 +92,8 @@ def test_pure_modules_do_no_io(module: str):
     plain = ("collections.abc", "dataclasses", "itertools", "math", "numpy", "scipy")
     allowed = (
         *plain,
-        "stsb_batch.scoring.tokens",
-        "stsb_batch.scoring.ragged",
+        "stsb_batch.inference.tokens",
+        "stsb_batch.inference.ragged",
         "stsb_batch.pairs.schema",
         "stsb_batch.report.sketch",
     )
@@ -104,13 +116,13 @@ def loaded_by(code: str) -> set[str]:
 
 def test_help_loads_nothing_heavy():
     """--help imports neither torch, transformers, prefect, polars nor pyarrow."""
-    code = "from stsb_batch.cli import app\ntry: app(['--help'])\nexcept SystemExit: pass"
+    code = "from stsb_batch.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass"
     assert not loaded_by(code) & {"torch", "transformers", "prefect", "polars", "pyarrow", "numpy", "datasets", "pydantic"}
 
 
 def test_scoring_works_without_prefect_and_datasets():
-    """The scoring room, with its engines, imports neither Prefect nor datasets."""
-    code = "import stsb_batch.scoring.pipeline, stsb_batch.scoring.engines.torch_engine, stsb_batch.jobs.score"
+    """The scoring job, with its engines, imports neither Prefect nor datasets."""
+    code = "import stsb_batch.inference.pipeline, stsb_batch.inference.engines.torch_engine, stsb_batch.scoring.job"
     assert not loaded_by(code) & {"prefect", "datasets"}
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from stsb_batch.bench import _read, encoder_weights, make_distinct_pairs, matmul_ceiling, run_bench
 from stsb_batch.errors import BadDataError
+from stsb_batch.inference.engines import EngineChoice
 from stsb_batch.models.checkpoint import open_checkpoint
-from stsb_batch.scoring.engines import EngineChoice
 from tests.conftest import make_pairs
 
 

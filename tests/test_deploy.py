@@ -15,7 +15,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import Settings as PrefectSettings
 from prefect.utilities.templating import find_placeholders
 
-from stsb_batch.cli import app
+from stsb_batch.cli.main import app
 from stsb_batch.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stsb_batch import doctor
+from stsb_batch.inference.engines import EngineChoice
 from stsb_batch.models.registry import promote, register, staging_folder
-from stsb_batch.scoring.engines import EngineChoice
 from stsb_batch.settings import Settings
 
 PREFECT = version("prefect")

@@ -6,9 +6,9 @@ from pathlib import Path
 import typer.main
 
 from stsb_batch import errors
-from stsb_batch.cli import app
+from stsb_batch.cli.main import app
 from stsb_batch.settings import Settings
-from tests.test_cli import VERBS
+from tests.cli.test_main import VERBS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from stsb_batch.cli.model_views import show_refresh
+from stsb_batch.cli.output import out, row_progress, step_progress
+from stsb_batch.cli.views import nearby, show_outcome
 from stsb_batch.demo.warehouse import lay_out
 from stsb_batch.errors import GateRefused
-from stsb_batch.jobs.plan import ScoreRequest
-from stsb_batch.jobs.refresh import RefreshRequest, refresh
-from stsb_batch.jobs.score import score_dataset
 from stsb_batch.models.base import find_base_model
+from stsb_batch.refresh.job import RefreshRequest, refresh
+from stsb_batch.scoring.job import score_dataset
+from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
-from stsb_batch.terminal import out, row_progress, step_progress
-from stsb_batch.views import nearby, show_outcome
-from stsb_batch.views_models import show_refresh
 
 
 def run_demo(folder: Path) -> None:

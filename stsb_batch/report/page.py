@@ -9,9 +9,9 @@ import polars as pl
 
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import DriftFigure
-from stsb_batch.report.people import METRIC_TITLES, drift_name, duration
 from stsb_batch.report.sketch import UNKNOWN_LIMIT
 from stsb_batch.report.table import drift_of, figure, metrics_of, parts, whole_share
+from stsb_batch.report.text import METRIC_TITLES, drift_name, duration
 
 NIGHTS = 14  # in the chart of the nights
 

@@ -1,1 +1,1 @@
-"""Text in, scores out: tokens, batches, engines. Knows nothing of files."""
+"""The scoring job: from a request to committed shards, a report and a manifest."""

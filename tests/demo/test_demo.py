@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, lay_out, starter_set
-from stsb_batch.jobs.scorer import score_columns
+from stsb_batch.inference.scorer import score_columns
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.models.registry import find_version
 from stsb_batch.pairs.listing import find_files
@@ -76,7 +76,7 @@ def test_warehouse_is_laid_out_once_with_blemishes(tmp_path: Path):
 @pytest.mark.slow
 def test_demo_runs_and_runs_again(tmp_path: Path, settings):
     """The demo ends with scores, metrics and three commands that work; a second run does nothing again."""
-    command = [sys.executable, "-m", "stsb_batch.cli", "demo"]
+    command = [sys.executable, "-m", "stsb_batch", "demo"]
     first = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert (tmp_path / "stsb-demo/pairs.scored/_SUCCESS").exists()
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
@@ -85,7 +85,7 @@ def test_demo_runs_and_runs_again(tmp_path: Path, settings):
     commands = re.findall(r"STSB_BATCH_HOME=\S+ stsb-batch (.*)", first.stdout)
     assert len(commands) == 3
     for line in commands:
-        shell = f"STSB_BATCH_HOME=stsb-demo/home {sys.executable} -m stsb_batch.cli {line}"
+        shell = f"STSB_BATCH_HOME=stsb-demo/home {sys.executable} -m stsb_batch {line}"
         subprocess.run(shell, shell=True, cwd=tmp_path, check=True, capture_output=True)  # noqa: S602
     if STSB.is_dir():  # texts of other people and fields, where they are at hand
         pairs = pl.read_parquet(STSB / "validation.parquet")

@@ -164,7 +164,7 @@ def prefect(*arguments: str) -> list[str]:
 
 
 def stsb_batch(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "stsb_batch.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "stsb_batch", *map(str, arguments)]
 
 
 def write_many(path: Path, rows: int) -> None:

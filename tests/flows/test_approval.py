@@ -8,8 +8,8 @@ from prefect.flow_engine import run_flow
 
 import flows.refresh as flow
 from flows import events
-from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
 from stsb_batch.models import decisions, registry
+from stsb_batch.refresh.job import RefreshRequest, plan_refresh
 from tests.conftest import make_pairs
 from tests.flows.test_nightly import made_from_plan
 from tests.models.test_registry import add

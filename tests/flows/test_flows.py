@@ -162,7 +162,17 @@ def test_only_faults_that_pass_are_retried(error: type[StsbBatchError], retried:
 def nightly(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess:
     """Run `stsb-batch nightly` in a fresh process with its own Prefect home."""
     make_pairs(50).write_parquet(tmp_path / "in/part.parquet", mkdir=True)
-    command = [sys.executable, "-m", "stsb_batch.cli", "nightly", tmp_path / "in", "-o", tmp_path / "out", "--night", NIGHT]
+    command = [
+        sys.executable,
+        "-m",
+        "stsb_batch.cli.main",
+        "nightly",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "out",
+        "--night",
+        NIGHT,
+    ]
     own = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return subprocess.run(command, capture_output=True, text=True, env=clean | own | environment, check=False)

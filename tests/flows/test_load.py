@@ -24,7 +24,7 @@ from prefect.states import (
 from flows import TAG
 from flows.deployments import DEPLOY, apply_automations
 from flows.refresh import refresh_flow
-from stsb_batch.jobs.refresh import RefreshRequest, refresh
+from stsb_batch.refresh.job import RefreshRequest, refresh
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
 from tests.flows.conftest import make_champion

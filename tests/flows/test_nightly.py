@@ -14,14 +14,14 @@ from flows.nightly import run_night
 from flows.promote import promote_flow, rollback_flow
 from flows.refresh import refresh_flow
 from flows.score import score_flow
-from stsb_batch.jobs.night import night_output
-from stsb_batch.jobs.refresh import RefreshRequest, plan_refresh
 from stsb_batch.models import decisions, registry
+from stsb_batch.refresh.job import RefreshRequest, plan_refresh
+from stsb_batch.schedule.run_dates import night_output
 from tests.conftest import make_pairs
 from tests.flows.conftest import read
 from tests.flows.team import write_many
-from tests.jobs.test_due import made_from_plan
 from tests.models.test_registry import add
+from tests.refresh.test_due import made_from_plan
 
 
 def date(days_ago: int) -> str:

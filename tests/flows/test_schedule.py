@@ -19,7 +19,7 @@ from flows import TAG, events
 from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
 from flows.serve import Schedule, start_missed_night
 from stsb_batch.errors import ConfigError, UsageError
-from stsb_batch.jobs.night import night_of
+from stsb_batch.schedule.run_dates import night_of
 from tests.conftest import make_pairs
 from tests.flows.conftest import read
 

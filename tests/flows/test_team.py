@@ -20,8 +20,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.deployments import DEPLOY, apply_automations
 from flows.events import BAD_ROWS, DRIFT, GATE_REFUSED, LATE, REFRESH_FAILED, WAITING
 from flows.serve import SERVER_SETTINGS
-from stsb_batch.jobs.refresh import RefreshRequest, refresh
 from stsb_batch.models import decisions, registry
+from stsb_batch.refresh.job import RefreshRequest, refresh
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
 from tests.flows.conftest import make_champion

@@ -75,7 +75,7 @@ def test_glue_comes_from_the_cached_data_set(labels_folder: Path, tmp_path: Path
 def test_hub_unreachable_is_69_within_30_seconds(verb: list[str], tmp_path: Path):
     """Without hub and cache a command ends with 69 in time, with one line that names the offline way."""
     began = time.monotonic()
-    done = run(f"import sys; sys.argv = ['stsb-batch', *{verb!r}]; from stsb_batch.cli import main; main()", tmp_path)
+    done = run(f"import sys; sys.argv = ['stsb-batch', *{verb!r}]; from stsb_batch.cli.main import main; main()", tmp_path)
     assert done.returncode == 69, done.stderr
     assert time.monotonic() - began < 30
     [line] = done.stderr.strip().splitlines()

@@ -28,9 +28,10 @@ import transformers
 
 transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification  # noqa: B018 - lazy imports, done now
 
-from stsb_batch import cli, views  # noqa: E402, F401
-from stsb_batch.jobs import score, scorer, shard, verify  # noqa: E402, F401
+from stsb_batch.cli.main import main as cli  # noqa: E402
+from stsb_batch.inference import scorer  # noqa: E402
 from stsb_batch.pairs import sink  # noqa: E402
+from stsb_batch.scoring import shard  # noqa: E402
 from tests.fakes import FakeEngine  # noqa: E402
 
 PARTS = {

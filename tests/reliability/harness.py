@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.jobs.verify import verify_output
+from stsb_batch.scoring.verify import verify_output
 from stsb_batch.settings import load_settings
 from tests.conftest import make_pairs
 

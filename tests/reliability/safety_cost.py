@@ -14,10 +14,11 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from stsb_batch import durable
-from stsb_batch.jobs import finish, score
-from stsb_batch.jobs.plan import ScoreRequest
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.sandbox import Sandbox
+from stsb_batch.scoring import finish
+from stsb_batch.scoring import job as score
+from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 from tests.conftest import make_pairs
 

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError, StsbBatchError, UsageError
-from stsb_batch.jobs import scorer
-from stsb_batch.jobs.finish import ScoreOutcome
-from stsb_batch.jobs.plan import ScoreRequest
-from stsb_batch.jobs.score import score_dataset
+from stsb_batch.inference import scorer
 from stsb_batch.report.table import figure
+from stsb_batch.scoring.finish import ScoreOutcome
+from stsb_batch.scoring.job import score_dataset
+from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 from tests.conftest import make_pairs
 from tests.fakes import FakeEngine

@@ -14,9 +14,9 @@ from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_c
 from stsb_batch.report.drift import compare
 from stsb_batch.report.page import Limits, Night
 from stsb_batch.report.page import night_page as write_page
-from stsb_batch.report.people import drift_summary
 from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import RunFacts, build_report, drift_of, drift_rows, figure
+from stsb_batch.report.text import drift_summary
 
 FACTS = RunFacts("r1", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "night=2026-01-02", "sts@1", "d" * 64, "torch", "fp32")
 LIMITS = Limits(bad_rows=0.05, parity=0.005, pearson=0.6)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr, spearmanr
 
 from stsb_batch.report.metrics import regression_metrics
-from stsb_batch.report.people import overview
 from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import SCHEMA, RunFacts, build_report, figure, parts
+from stsb_batch.report.text import overview
 
 FACTS = RunFacts("r1", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "in.parquet", "sts@1", "d" * 64, "torch", "fp32")
 

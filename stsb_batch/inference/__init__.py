@@ -1,0 +1,1 @@
+"""Text in, scores out: tokens, batches, engines. Knows nothing of files of pairs."""

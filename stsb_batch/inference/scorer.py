@@ -1,0 +1,96 @@
+"""Open a checkpoint for scoring, and score texts that are already in memory."""
+
+import contextlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from stsb_batch.durable import json_sha256, write_atomically
+from stsb_batch.errors import BadDataError, StsbBatchError
+from stsb_batch.inference.dispatch import TokenBudget
+from stsb_batch.inference.engines import ENGINES, EngineChoice, choose_engine, open_engine
+from stsb_batch.inference.pipeline import PairScorer
+from stsb_batch.inference.same_bits import circumstances, gives_same_bits
+from stsb_batch.inference.tokens import PairTokenizer
+from stsb_batch.models.checkpoint import Checkpoint, load_tokenizer
+from stsb_batch.models.registry import resolve_model
+from stsb_batch.settings import Settings
+
+MAX_TOKENS = {"cpu": 4_096, "mps": 4_096, "cuda": 65_536}  # in a batch: enough to fill the device
+
+
+@lru_cache(maxsize=1)
+def open_scorer(
+    checkpoint: Checkpoint,
+    choice: EngineChoice,
+    *,
+    max_length: int,
+    max_tokens: int | None,
+    fixed_shapes: bool = False,
+    cache: Path,
+    parity: bool = True,
+) -> PairScorer:
+    """Load tokeniser and engine once per process; the fp32 engine to compare with is loaded when it is first needed."""
+    tokenizer = load_tokenizer(checkpoint.path)
+    plain = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
+    engine = open_engine(checkpoint, choice, cache=cache)
+
+    @lru_cache(maxsize=1)
+    def reference():
+        return engine if choice == plain else open_engine(checkpoint, plain, cache=cache)
+
+    return PairScorer(
+        tokenizer=PairTokenizer(tokenizer.backend_tokenizer, max_length=max_length),
+        engine=engine,
+        reference=reference,
+        budget=TokenBudget(max_tokens or MAX_TOKENS[choice.device], fixed_shapes),
+        parity=parity,
+    )
+
+
+def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool | None:
+    """Say whether a pair has the same score to the bit whatever its neighbours: tried once on a machine, then remembered.
+
+    None where it is not tried: engines that pack fill all batches to one size. Not to be called while batches are under way.
+    """
+    if scorer.engine.packs or scorer.engine.choice.engine not in ENGINES:
+        return None
+    found = circumstances(checkpoint.digest, scorer.engine.choice, scorer)
+    remembered = cache / "same_bits" / json_sha256(found)
+    if remembered.is_file() and (text := remembered.read_text()) in ("True", "False"):
+        return text == "True"
+    verdict = gives_same_bits(scorer)
+    with contextlib.suppress(OSError, StsbBatchError):  # then it is tried again
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(remembered, str(verdict).encode())
+    return verdict
+
+
+def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tuple[float, Checkpoint]:
+    """Score one pair with the plain engine in fp32, which is the quickest to open."""
+    checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
+    scores = score_texts(checkpoint, [left], [right], settings=settings)
+    if np.isnan(scores[0]):
+        raise BadDataError("A text is blank, so the pair has no score. Give two texts.")
+    return float(scores[0]), checkpoint
+
+
+def score_texts(checkpoint: Checkpoint, left: list[str], right: list[str], *, settings: Settings) -> np.ndarray:
+    """Score lists of texts in fp32 on the plain engine: (pairs,) float32, NaN where a text is blank."""
+    return score_columns(checkpoint, pa.array(left, pa.string()), pa.array(right, pa.string()), settings=settings)
+
+
+def score_columns(checkpoint: Checkpoint, left: pa.Array, right: pa.Array, *, settings: Settings) -> np.ndarray:
+    """Score two text columns in fp32 on the plain engine: (pairs,) float32, NaN where there is no score."""
+    device = choose_engine("torch", "fp32").device
+    scorer = open_scorer(
+        checkpoint,
+        EngineChoice("torch", device, "fp32"),
+        max_length=min(settings.max_length, checkpoint.max_length),
+        max_tokens=settings.max_tokens,
+        fixed_shapes=settings.fixed_shapes,
+        cache=settings.home / "cache",
+    )
+    return scorer.score(left, right).scores

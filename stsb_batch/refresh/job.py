@@ -1,0 +1,280 @@
+"""The refresh job: labels -> train -> measure -> gate against the champion -> register -> promote or refuse."""
+
+import errno
+import importlib.metadata
+import platform
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import polars as pl
+
+from stsb_batch.durable import file_sha256, json_sha256
+from stsb_batch.errors import BadDataError, GateRefused, StsbBatchError, UsageError, storage_error
+from stsb_batch.models import registry
+from stsb_batch.models.base import find_base_model
+from stsb_batch.models.checkpoint import WEIGHTS, Checkpoint, load_tokenizer, open_checkpoint
+from stsb_batch.models.cleanup import sweep_staging
+from stsb_batch.models.decisions import is_rejected
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.refresh.churn import churn_check
+from stsb_batch.refresh.evaluate import evaluate
+from stsb_batch.refresh.gate import MIN_TEST, GateDecision, GateLimits, leak_check
+from stsb_batch.refresh.judge import gate_rows, judge
+from stsb_batch.refresh.labels import Labels, check_learnable, load_labels
+from stsb_batch.refresh.recipes import Recipe, find_recipe
+from stsb_batch.refresh.sample import Sample, read_sample, read_texts
+from stsb_batch.refresh.sample_churn import SampleChurn, churn_on
+from stsb_batch.refresh.splits import HELD_OUT
+from stsb_batch.settings import Settings, load_settings
+
+
+@dataclass(frozen=True)
+class RefreshRequest:
+    """What to train from, how, under which name the result is registered, and what it has to hold before promotion."""
+
+    labels: str
+    base_model: str = "distilbert-base-uncased"
+    recipe: str = "reference"
+    name: str = "sts"
+    columns: Columns = field(default_factory=Columns)
+    floor: float = GateLimits.floor
+    settings: Settings = field(default_factory=load_settings)
+    slice_column: str | None = None
+    churn_sample: str | None = None
+    thresholds: tuple[float, ...] = (2.5,)
+    max_churn: float | None = None
+    unlabelled: str | None = None
+
+
+@dataclass(frozen=True)
+class RefreshPlan:
+    """A checked request with its labels in memory. `fingerprint` names labels, base weights and recipe together."""
+
+    request: RefreshRequest
+    labels: Labels
+    base: Path
+    recipe: Recipe
+    fingerprint: dict
+    sample: Sample | None = None
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def judged_by(self) -> dict:
+        """What of the request decides the gate's verdict; a version is judged again when it changes."""
+        request = self.request
+        return {"floor": request.floor, "slice": request.slice_column, "max_churn": request.max_churn}
+
+    def has_judged(self, version: registry.Version) -> bool:
+        """Say whether a version's verdict is what these limits would give. What passed is held against churn each time."""
+        judged = {"max_churn": None} | version.card.get("judged_by", self.judged_by)
+        if version.card["gate"]["passed"]:
+            judged["max_churn"] = self.request.max_churn
+        return judged == self.judged_by
+
+
+@dataclass(frozen=True)
+class RefreshOutcome:
+    """The registered version, its report, the gate's verdict; `trained` is false when its weights had been there before."""
+
+    version: registry.Version
+    metrics: pl.DataFrame
+    decision: GateDecision
+    trained: bool
+    churn: SampleChurn | None = None
+
+
+def plan_refresh(request: RefreshRequest) -> RefreshPlan:
+    """Load labels, base model and churn sample, so that everything that can be refused is refused before training.
+
+    Raises `GateRefused` where the test pairs leak, for no model trained on such labels can pass, and `ModelIntegrityError`
+    where the champion is damaged, which the model would have to be held against.
+    """
+    registry.check_name(request.name)
+    if not -1 <= request.floor <= 1:
+        raise UsageError(f"{request.floor}: not a floor for Pearson r, which is from -1 to 1.")
+    if champion := current_champion(request.settings.home):
+        registry.verified(champion)
+    recipe = find_recipe(request.recipe)
+    if request.unlabelled and recipe.silver is None:
+        raise UsageError(f"--unlabelled needs a recipe with a silver stage (best or silver); {recipe.name} has none.")
+    timeout = request.settings.hub_timeout
+    labels = load_labels(request.labels, request.columns, slice_column=request.slice_column, timeout=timeout)
+    check_learnable(labels, request.labels)
+    pairs = labels.test.height
+    if pairs < MIN_TEST:
+        raise BadDataError(
+            f"{request.labels}: {pairs} test pairs are too few for the gate, at least {MIN_TEST} are needed: "
+            f"{round(MIN_TEST / HELD_OUT)} labelled pairs, or a split 'test' of {MIN_TEST}."
+        )
+    passed, said = leak_check(labels.leaked, pairs)
+    if not passed:
+        raise GateRefused(f"{request.labels}: {said}. Remove these pairs from train and val, or from test.")
+    base = find_base_model(request.base_model, timeout=timeout)
+    load_tokenizer(base)
+    sample = read_sample(request.churn_sample, request.columns) if request.churn_sample else None
+    unlabelled = read_texts(request.unlabelled, request.columns) if request.unlabelled else ()
+    fingerprint = {"labels": labels.fingerprint, "base": file_sha256(base / WEIGHTS), "recipe": asdict(recipe)}
+    if unlabelled:
+        fingerprint["unlabelled"] = json_sha256(unlabelled)
+    return RefreshPlan(request, labels, base, recipe, fingerprint, sample, unlabelled)
+
+
+def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
+    """Return the version that an earlier refresh made from the same labels, base and recipe and judged by the same limits,
+    the newest if several. Where it still awaits promotion and there is a churn sample, it is held against that too."""
+    home = plan.request.settings.home
+    version = next(filter(plan.has_judged, _made_before(plan)), None)
+    if version is None:
+        return None
+    metrics = version.metrics()
+    outcome = RefreshOutcome(version, metrics, GateDecision(**version.card["gate"]), trained=False)
+    champion = current_champion(home)
+    if champion and awaits_promotion(home, outcome):
+        churn = _churn(plan, registry.verified(version), champion)
+        if churn:
+            check = churn_check(churn.churn, plan.request.max_churn)
+            outcome = replace(outcome, decision=outcome.decision.with_check(check), churn=churn)
+    return outcome
+
+
+def _made_before(plan: RefreshPlan) -> list[registry.Version]:
+    """List the versions made from the same labels, base and recipe under the same name, the newest first."""
+    versions = [v for v in registry.whole_versions(plan.request.settings.home) if v.card["name"] == plan.request.name]
+    return [version for version in reversed(versions) if version.card.get("made_from") == plan.fingerprint]
+
+
+def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path:
+    """Train by the recipe into a staging folder of the registry; the caller registers or discards what is returned.
+
+    The folder is the same for the same labels, base and recipe, so that training can go on where it was stopped; one
+    process works in it at a time (`BusyError`). Weights that were trained before are taken instead of training again, be it
+    a version's or those of a candidate that was not judged to the end.
+    """
+    from stsb_batch.refresh.train import train
+
+    sweep_staging(plan.request.settings.home)
+    folder = registry.staging_folder(plan.request.settings.home, json_sha256(plan.fingerprint)[:32])
+    candidate = folder / "candidate"
+    with registry.staging_lock(folder):
+        try:
+            folder.mkdir(exist_ok=True)
+            before = _made_before(plan)
+            if before:
+                registry.discard(candidate)
+                registry.verified(before[0])
+                shutil.copytree(before[0].path, candidate)
+            elif not candidate.is_dir():
+                train(plan.base, plan.labels, plan.recipe, candidate, unlabelled=plan.unlabelled, progress=progress)
+        except Exception as error:
+            registry.discard(folder)
+            full = _storage_fault(error)
+            if full:
+                raise storage_error(full, "saving the model", candidate) from error
+            raise
+    return candidate
+
+
+def _storage_fault(error: Exception) -> OSError | None:
+    """Find the operating system's error behind what libraries make of it while they save; None where there is none."""
+    if isinstance(error, StsbBatchError):
+        return None
+    if isinstance(error, OSError) and error.errno:
+        return error
+    told = re.search(r"os error (\d+)", str(error))  # safetensors
+    if told:
+        return OSError(int(told[1]), re.sub(r"\s*\(os error.*", "", str(error)).rpartition(": ")[2])
+    if "PytorchStreamWriter" in str(error):  # torch.save tells no number
+        return OSError(errno.EIO, "writing failed, perhaps the disk is full")
+    return None
+
+
+def judge_candidate(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
+    """Measure a candidate on all splits, hold it against the champion on the test pairs, register it with its card."""
+    with registry.staging_lock(candidate.parent):
+        try:
+            outcome = _judge(plan, candidate)
+        except Exception:  # but whoever is stopped finds the candidate again
+            registry.discard(candidate.parent)
+            raise
+        registry.discard(candidate.parent)
+        return outcome
+
+
+def _judge(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
+    home, request, labels = plan.request.settings.home, plan.request, plan.labels
+    checkpoint, champion = open_checkpoint(candidate, "candidate"), current_champion(home)
+    trained = not _made_before(plan)
+    found = evaluate(checkpoint, labels.items(), dataset=Path(request.labels).name, settings=request.settings)
+    churn = _churn(plan, checkpoint, champion) if champion else None
+    also = [churn_check(churn.churn, request.max_churn)] if churn else []
+    limits = GateLimits(floor=request.floor)
+    decision = judge(labels, found, candidate, champion, limits=limits, also=also, settings=request.settings)
+    metrics = pl.concat([found.report, gate_rows(found.report, decision)])
+    metrics.write_parquet(candidate / registry.METRICS)
+    card = {
+        "made_from": plan.fingerprint,
+        "judged_by": plan.judged_by,
+        "recipe": plan.recipe.name,
+        "base_model": request.base_model,
+        "parent": champion.reference if champion else None,
+        "labels": {
+            "source": Path(request.labels).name,
+            "scale": request.columns.label_scale,
+            "sha256": labels.fingerprint,
+            "rows": {name: frame.height for name, frame in labels.items()},
+            "left_out": labels.left_out,
+            "pairs_with_different_labels": labels.conflicts.different,
+            "test_pairs_in_train_or_val": labels.leaked,
+        },
+        "gate": asdict(decision),
+        "conformal": asdict(found.conformal),
+        "churn": churn.to_card() if churn else None,
+        "versions": library_versions(),
+    }
+    version = registry.register(home, request.name, candidate, card)
+    return RefreshOutcome(version, metrics, decision, trained, churn)
+
+
+def current_champion(home: Path) -> registry.Version | None:
+    """Return the champion's version, None before the first promotion."""
+    return registry.find_version(home, "champion") if registry.champions(home)["stack"] else None
+
+
+def _churn(plan: RefreshPlan, challenger: Checkpoint, champion: registry.Version) -> SampleChurn | None:
+    if plan.sample is None:
+        return None
+    request = plan.request
+    return churn_on(plan.sample, registry.verified(champion), challenger, request.thresholds, request.settings)
+
+
+def awaits_promotion(home: Path, outcome: RefreshOutcome) -> bool:
+    """Say whether a version passed against the present champion and has never been champion itself.
+
+    True after a dry run or a crash before the promotion; false for a version that somebody rolled back or rejected.
+    """
+    moves = registry.champions(home)
+    has_been_champion = any(move.get("digest") == outcome.version.digest for move in moves["log"])
+    present = moves["stack"][-1] if moves["stack"] else None
+    is_settled = has_been_champion or is_rejected(outcome.version)
+    return outcome.decision.passed and not is_settled and outcome.version.card["parent"] == present
+
+
+def library_versions() -> dict[str, str]:
+    names = ("stsb-batch", "torch", "transformers", "tokenizers", "datasets")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def refresh(request: RefreshRequest, *, progress: Callable | None = None, dry_run: bool = False) -> RefreshOutcome:
+    """Run a whole refresh. What passes the gate becomes champion, unless `dry_run`; what does not is kept, with its verdict.
+
+    The same labels, base and recipe are not trained twice: then the version that is there is returned. A version whose
+    champion was replaced by another refresh meanwhile is kept and not promoted, because it was not held against the new one.
+    """
+    plan = plan_refresh(request)
+    outcome = find_done(plan) or judge_candidate(plan, train_candidate(plan, progress))
+    if not dry_run and awaits_promotion(request.settings.home, outcome):
+        registry.promote_over_parent(request.settings.home, outcome.version, "passed the gate")
+    return outcome

@@ -1,0 +1,56 @@
+"""Gather the evidence on a candidate for the gate: its scores and the champion's, slices, the leak, golden scores."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from stsb_batch.inference.scorer import score_texts
+from stsb_batch.models.registry import Version, verified
+from stsb_batch.refresh.evaluate import Evaluation
+from stsb_batch.refresh.gate import Check, GateDecision, GateLimits, decide, leak_check
+from stsb_batch.refresh.golden import reproduce_scores
+from stsb_batch.refresh.labels import Labels
+from stsb_batch.settings import Settings
+
+LENGTHS = np.array(["short", "medium", "long"])  # the slices where labels name none: thirds by the length of the texts
+
+
+def judge(
+    labels: Labels,
+    found: Evaluation,
+    candidate: Path,
+    champion: Version | None,
+    *,
+    limits: GateLimits,
+    also: Sequence[Check] = (),
+    settings: Settings,
+) -> GateDecision:
+    """Hold a candidate, evaluated in `found`, against the limits and the champion on the frozen test pairs."""
+    test = found.parts["test"]
+    checks = [leak_check(labels.leaked, test.height, limits), reproduce_scores(candidate, test, settings), *also]
+    theirs = None
+    if champion:
+        theirs = score_texts(verified(champion), test["left"].to_list(), test["right"].to_list(), settings=settings)
+    slices = labels.slices.to_numpy() if labels.slices is not None else length_thirds(test)
+    return decide(test["label"].to_numpy(), test["score"].to_numpy(), theirs, limits, slices=slices, also=checks)
+
+
+def length_thirds(pairs: pl.DataFrame) -> np.ndarray:
+    """Name the third by length, in characters of both texts, that each pair belongs to: (pairs,) str."""
+    length = pairs.select(pl.col("left").str.len_chars() + pl.col("right").str.len_chars()).to_series()
+    return LENGTHS[(length.rank("ordinal").to_numpy().astype(int) - 1) * len(LENGTHS) // pairs.height]
+
+
+def gate_rows(report: pl.DataFrame, decision: GateDecision) -> pl.DataFrame:
+    """Return the gate's checks (1 passed, 0 failed) and the delta with its interval as rows of the report."""
+    figures = decision.figures
+    rows = [
+        {"slice": check[5:], "metric": "gate_check", "value": float(check.startswith("PASS"))} for check in decision.checks
+    ]
+    if "delta_pearson" in figures:
+        interval = {"lower": figures["delta_lower"], "upper": figures["delta_upper"]}
+        rows.append({"slice": "test", "metric": "gate_delta_pearson", "value": figures["delta_pearson"]} | interval)
+    common = report.row(0, named=True) | {"lower": None, "upper": None}
+    return pl.DataFrame([common | row for row in rows], schema=report.schema)

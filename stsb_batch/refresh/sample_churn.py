@@ -1,0 +1,47 @@
+"""Churn before promotion: champion and challenger score a sample of the warehouse's real pairs."""
+
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from stsb_batch.errors import shown
+from stsb_batch.inference.scorer import score_columns
+from stsb_batch.models.checkpoint import Checkpoint
+from stsb_batch.refresh.churn import Churn, measure_churn
+from stsb_batch.refresh.sample import Sample
+from stsb_batch.settings import Settings
+
+
+@dataclass(frozen=True)
+class SampleChurn:
+    """Churn on a sample, and the sample, for those who ask to see the texts of the worst movers."""
+
+    churn: Churn
+    sample: Sample
+
+    def movers(self) -> list[dict]:
+        """Return the worst movers by file, row and scores."""
+        places = self.sample.rows.select(["file", "row"])
+        return [
+            {**places.slice(mover.position, 1).to_pylist()[0], "champion": mover.champion, "challenger": mover.challenger}
+            for mover in self.churn.movers
+        ]
+
+    def texts(self, position: int) -> tuple[str, str]:
+        """Return the two texts at a position of the sample, fit to be shown."""
+        cells = (self.sample.rows[side][position].cast(pa.binary()).as_py() for side in ("left", "right"))
+        left, right = (shown((cell or b"").decode(errors="replace")) for cell in cells)
+        return left, right
+
+    def to_card(self) -> dict:
+        """Return what the model's card keeps: figures and positions, no texts."""
+        return asdict(self.churn) | {"sample": self.sample.source, "movers": self.movers()}
+
+
+def churn_on(
+    sample: Sample, champion: Checkpoint, challenger: Checkpoint, thresholds: tuple[float, ...], settings: Settings
+) -> SampleChurn:
+    """Score a sample with both models and compare."""
+    left, right = (sample.rows[side].combine_chunks() for side in ("left", "right"))
+    old, new = (score_columns(checkpoint, left, right, settings=settings) for checkpoint in (champion, challenger))
+    return SampleChurn(measure_churn(old, new, thresholds), sample)

@@ -1,0 +1,1 @@
+"""Run dates, backfill and deadlines. Knows no Prefect."""

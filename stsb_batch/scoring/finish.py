@@ -1,0 +1,291 @@
+"""The end of a scoring job: reconcile, report, manifest, `_SUCCESS`."""
+
+import datetime as dt
+import hashlib
+import json
+import logging
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+
+from stsb_batch.durable import file_sha256, write_atomically
+from stsb_batch.errors import BadDataError, StsbBatchError, first_line, shown
+from stsb_batch.pairs import sink
+from stsb_batch.pairs.layout import earlier, report_of
+from stsb_batch.pairs.quarantine import sweep_side_files, withdraw
+from stsb_batch.pairs.schema import CONTRACT_VERSION, output_schema
+from stsb_batch.pairs.source import BadFile, Shard
+from stsb_batch.report.drift import compare
+from stsb_batch.report.sketch import UNKNOWN_LIMIT, Sketch
+from stsb_batch.report.table import RunFacts, build_report, drift_rows, parts, report_bytes, whole_share
+from stsb_batch.scoring.history import earlier_report, past_runs, report_name, reports_folder, series_of
+from stsb_batch.scoring.labelled import labelled_scores
+from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, allowance, judge_bad_files
+
+log = logging.getLogger(__name__)
+NAMED = 4  # files that a line names
+MANY_BAD_ROWS, FILES_LEFT_OUT = "many rows without a score", "files left out"  # what a run's state says
+
+
+@dataclass(frozen=True)
+class ScoreOutcome:
+    """A finished job: where its files are, its report, and how much was done now or had been done before.
+
+    `results` describes each output file: rows, bytes, SHA-256, footer.
+    """
+
+    request: ScoreRequest
+    target: sink.Target
+    report: pl.DataFrame
+    rows: int
+    shards: int
+    shards_scored: int
+    bad_rows: int
+    bad_files: list[BadFile]
+    seconds: float
+    results: dict[Path, dict]
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """Return what is not as it should be in a run that is done: words for its state -> figures, limit and option."""
+        found = {}
+        if self.bad_files:
+            names = ", ".join(f"{shown(bad.relative)} {bad.error.reason}" for bad in self.bad_files[:NAMED])
+            more = f" and {len(self.bad_files) - NAMED:,} more" if len(self.bad_files) > NAMED else ""
+            found[FILES_LEFT_OUT] = f"files left out: {len(self.bad_files):,} ({names}{more}; --on-bad-file)"
+        if self.bad_rows > whole_share(self.request.warn_bad_rows, self.rows):
+            found[MANY_BAD_ROWS] = (
+                f"{self.bad_rows:,} of {self.rows:,} rows ({self.bad_rows / self.rows:.2%}) have no score "
+                f"({_statuses(dict(parts(self.report, 'rows_by_status')))}), the limit is "
+                f"{self.request.warn_bad_rows:.2%} (--warn-bad-rows)"
+            )
+        return found
+
+    def exit_code(self) -> int:
+        """Return 11 when files were left out, 10 when too many rows have no score; 0 for neither, or when lenient."""
+        if not self.remarks or self.request.strictness == "lenient":
+            return 0
+        return 11 if self.bad_files else 10
+
+    def explain(self) -> str | None:
+        """Say in a line where the exit code comes from; None where there is nothing to remark."""
+        code = self.exit_code()
+        return f"Exit code {code or '0 (--lenient)'}: {'; '.join(self.remarks.values())}." if self.remarks else None
+
+
+def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutcome:
+    """Reconcile, write report, manifest and `_SUCCESS`. `scored` holds what `score_or_reject` returned, by output name."""
+    plan = _without_bad_files(plan, scored)
+    results = {
+        shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
+    }
+    before = sink.finished_manifest(plan.target)
+    listed = {file["fingerprint"]: file["sha256"] for file in before.get("files", [])} if before else {}
+    parts = []
+    for shard in plan.shards:
+        sha256 = None if shard.output in scored else listed.get(shard.fingerprint)
+        parts.append(_read_footer(plan, shard, results[shard.output], sha256))
+    sketch, quarantined = Sketch(), sum(put_aside for _, put_aside in parts)
+    for part, _ in parts:
+        sketch = sketch.merge(part)
+    rows = sum(result["rows"] for result in results.values())
+    if rows + quarantined != plan.rows or sketch.rows != plan.rows:
+        raise StsbBatchError(
+            f"bug: {plan.rows} rows in, {rows} rows out and {quarantined} in quarantine; the run is not marked as done."
+        )
+    check_row_budget(plan, sketch)
+    if sketch.unknown_token_rate > UNKNOWN_LIMIT:
+        log.warning(
+            "%s: %.1f %% of the tokens are unknown to the model's tokeniser (limit %.0f %%): their scores say little. Use a "
+            "model that was made for the language of these texts.",
+            shown(plan.request.location),
+            100 * sketch.unknown_token_rate,
+            100 * UNKNOWN_LIMIT,
+        )
+    seconds = (dt.datetime.now(dt.UTC) - plan.started).total_seconds()
+    stale = sink.stale_files(plan.target, plan.shards)
+    if stale or not _is_finished(plan, results, before):
+        sink.take_over(plan.target)
+        drift = _drift(plan, sketch)
+        report = build_report(
+            run_facts(plan, quarantined), sketch, **labelled_scores(plan), wall_seconds=seconds, drift=drift
+        )
+        _write_report(plan, report, sketch)
+        manifest = _manifest(plan, results)
+        with_rows = [Path(file["path"]) for file in manifest["files"] if file["quarantined"]]
+        sweep_side_files(plan.target, {plan.target.side_path(output) for output in with_rows})
+        sink.finish_commits(plan.target, manifest, stale)
+    return ScoreOutcome(
+        request=plan.request,
+        target=plan.target,
+        report=pl.read_parquet(report_of(plan.target), memory_map=False, glob=False),
+        rows=plan.rows,
+        shards=len(plan.shards),
+        shards_scored=len(scored),
+        bad_rows=sketch.rows - sketch.scored,
+        bad_files=plan.bad_files,
+        seconds=seconds,
+        results=results,
+    )
+
+
+def _without_bad_files(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScorePlan:
+    """Leave out files that turned out bad while they were scored: what is committed of them is withdrawn."""
+    found = {bad.relative: bad for bad in scored.values() if isinstance(bad, BadFile)}
+    if not found:
+        return plan
+    for relative in found:
+        withdraw_file(plan, relative)
+    bad_files = [*plan.bad_files, *found.values()]
+    judge_bad_files(plan.request, bad_files, plan.files)
+    shards = [shard for shard in plan.shards if shard.source.relative not in found]
+    return replace(plan, shards=shards, bad_files=bad_files)
+
+
+def withdraw_file(plan: ScorePlan, relative: Path) -> None:
+    """Take back what is committed of an input file."""
+    for shard in plan.shards:
+        if shard.source.relative == relative and sink.is_committed(plan.target, shard):
+            plan.target.path(shard.output).unlink()
+            withdraw(plan.target.side_path(shard.output))
+
+
+def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None:
+    """Raise `BadDataError` when more rows have no score than the run may have."""
+    request, bad = plan.request, sketch.rows - sketch.scored
+    allowed, option = allowance(request.max_bad_rows, plan.rows), "--max-bad-rows"
+    if request.strictness == "strict" and (strictly := whole_share(request.warn_bad_rows, plan.rows)) < allowed:
+        allowed, option = strictly, "--strict, --warn-bad-rows"
+    if bad > allowed:
+        raise BadDataError(
+            f"{subject}{bad:,} rows have no score ({_statuses(sketch.statuses)}), {allowed:,} of {plan.rows:,} may have "
+            f"none ({option}). Mend the rows, or raise the limit."
+        )
+
+
+def _statuses(rows: dict[str, float]) -> str:
+    return ", ".join(f"{status} {count:,.0f}" for status, count in sorted(rows.items()) if status[:2] != "OK")
+
+
+def _read_footer(plan: ScorePlan, shard: Shard, result: dict, sha256: str | None) -> tuple[Sketch, int]:
+    """Return the sketch of a committed shard and how many rows it put aside.
+
+    Raises `BadDataError` where its file was damaged since: when it says something else of itself than was planned, or has
+    not the digest that the manifest of an earlier run had for it, if there was one.
+    """
+    try:
+        sketch = Sketch.from_json(json.loads(result["footer"]["sketch"]))
+        put_aside = int(result["footer"]["quarantined"])
+        whole = sketch.rows == result["rows"] + put_aside == shard.rows
+    except (KeyError, ValueError):
+        whole = False
+    if not whole or sha256 not in (None, result["sha256"]):
+        name = shown(plan.target.path(shard.output))
+        raise BadDataError(f"{name}: was damaged after it was scored. Remove it and run the same command again.")
+    return sketch, put_aside
+
+
+def _is_finished(plan: ScorePlan, results: dict[Path, dict], manifest: dict | None) -> bool:
+    """Say whether an earlier run ended with this very result; `manifest` is its manifest, None where that is not whole."""
+    target, label = plan.target, plan.request.columns.labelled_by
+    if target.single and not target.manifest.exists():
+        found = earlier_report(earlier(target).report)
+        return bool(found) and (found.footer.get("scored_sha256"), found.footer.get("label")) == (_sha256(results)[0], label)
+    return manifest is not None and (
+        [file["sha256"] for file in manifest.get("files", [])] == _sha256(results)
+        and manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files]
+        and manifest.get("columns", {}).get("label") == label
+    )
+
+
+def _sha256(results: dict[Path, dict]) -> list[str]:
+    return [result["sha256"] for result in results.values()]
+
+
+def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
+    return RunFacts(
+        run_id=plan.run_id,
+        run_at=plan.started,
+        dataset=Path(plan.request.location).name,
+        model=plan.checkpoint.name,
+        model_digest=plan.checkpoint.digest,
+        engine=plan.choice.engine,
+        precision=plan.choice.precision,
+        rows_quarantined=quarantined,
+        bad_files=Counter(bad.error.reason for bad in plan.bad_files),
+        doubles=len(plan.doubles),
+        passed_over=len(plan.passed_over),
+    )
+
+
+def _drift(plan: ScorePlan, sketch: Sketch) -> list[dict]:
+    """Compare the run's rows with those of the last night of its series, as report rows; nothing before the second night."""
+    request = plan.request
+    try:
+        for last in past_runs(request.settings.home, series_of(request.location, request.columns), before=plan.started):
+            same_model = last.report["model_digest"][0] == plan.checkpoint.digest
+            figures = compare(sketch, last.sketch, same_model=same_model)
+            return drift_rows(figures, last.report["run_id"][0], last.sketch.rows)
+    except Exception as error:  # noqa: BLE001 - the scores are committed: nothing in an old report may end their run
+        log.warning("no drift figures: the last report is not what it should be (%s)", first_line(error))
+    return []
+
+
+def _write_report(plan: ScorePlan, report: pl.DataFrame, sketch: Sketch) -> None:
+    """Put the report beside the output, and a copy into the history that reads as one table.
+
+    The footer's sketch and series are what the next night is compared with.
+    """
+    content = report_bytes(
+        report,
+        series_of(plan.request.location, plan.request.columns).footer()
+        | {"sketch": json.dumps(sketch.to_json(), separators=(",", ":"))},
+    )
+    sink.write_staged(plan.target, plan.target.report, content)
+    name = report_name(plan.started, hashlib.sha256(content).hexdigest())
+    write_atomically(reports_folder(plan.request.settings.home) / name, content)
+
+
+def _quarantine_sha256(plan: ScorePlan, output: Path, rows: int) -> str | None:
+    if not rows:
+        return None
+    path = plan.target.side_path(output)
+    if not path.is_file():
+        scored = shown(plan.target.path(output))
+        raise BadDataError(f"{shown(path)}: its rows are lost. Remove {scored} and run the same command again.")
+    return file_sha256(path)
+
+
+def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
+    files = [
+        {
+            "path": str(plan.target.path(shard.output).relative_to(plan.target.root)),
+            "rows": results[shard.output]["rows"],
+            "quarantined": int(results[shard.output]["footer"]["quarantined"]),
+            "bytes": results[shard.output]["bytes"],
+            "sha256": results[shard.output]["sha256"],
+            "quarantine_sha256": _quarantine_sha256(plan, shard.output, int(results[shard.output]["footer"]["quarantined"])),
+            "fingerprint": shard.fingerprint,
+            "input": shard.source.record() | {"row_groups": list(shard.row_groups)},
+            "schema": {field.name: str(field.type) for field in output_schema(shard.source.schema, plan.request.columns)},
+        }
+        for shard in plan.shards
+    ]
+    return {
+        "contract": CONTRACT_VERSION,
+        "run_id": plan.run_id,
+        "run_at": plan.started.isoformat(timespec="seconds"),
+        "model": plan.checkpoint.name,
+        "model_digest": plan.checkpoint.digest,
+        "engine": str(plan.choice),
+        "max_length": plan.max_length,
+        "columns": plan.request.columns.named(),
+        "rows": sum(file["rows"] for file in files),
+        "files": files,
+        "report_sha256": file_sha256(plan.target.report),
+        "bad_files": [bad.to_json() for bad in plan.bad_files],
+        "doubles": [shown(name) for name in plan.doubles],
+        "passed_over": [shown(name) for name in plan.passed_over],
+    }

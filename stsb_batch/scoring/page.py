@@ -1,0 +1,74 @@
+"""What the run page says of a finished job: the report against the last nights, a row per shard, the gate's verdict."""
+
+import json
+
+from stsb_batch.errors import shown
+from stsb_batch.inference.pipeline import PARITY_TOLERANCE
+from stsb_batch.pairs.layout import report_of
+from stsb_batch.refresh.gate import GateLimits
+from stsb_batch.report.page import NIGHTS, Limits, Night, Page, night_page
+from stsb_batch.report.sketch import Sketch
+from stsb_batch.report.table import figure
+from stsb_batch.report.text import drift_summary
+from stsb_batch.scoring.finish import ScoreOutcome
+from stsb_batch.scoring.history import past_runs, series_of
+from stsb_batch.scoring.plan import ScorePlan
+
+SHARDS_SHOWN = 1_000
+
+
+def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
+    """Write a scoring run's page in Markdown."""
+    request, report = plan.request, outcome.report
+    series = series_of(request.location, request.columns)
+    before = past_runs(request.settings.home, series, before=report["run_at"][0], count=NIGHTS - 1)
+    this = Night(series.title or f"{report['run_at'][0]:%Y-%m-%d}", report)
+    limits = Limits(request.warn_bad_rows, PARITY_TOLERANCE[plan.choice.precision], GateLimits.floor)
+    left_out = [("left out", _code(bad.error)) for bad in outcome.bad_files[:20]]
+    facts = [
+        ("input", _code(request.location)),
+        ("scores", _code(outcome.target.name)),
+        ("report", _code(report_of(outcome.target))),
+        ("model", f"{report['model'][0]}, {_code(report['model_digest'][0][:12])}"),
+        ("engine", str(plan.choice)),
+        *left_out,
+        ("look closer", _code(f"stsb-batch report {outcome.target.name}")),
+        ("check the files", _code(f"stsb-batch verify {outcome.target.name}")),
+    ]
+    return night_page(this, [Night(run.title, run.report) for run in before], limits, facts=facts)
+
+
+def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
+    """Return a table row for each shard, the first thousand of them: what it holds and how fast it was."""
+    rows = []
+    for shard in plan.shards[:SHARDS_SHOWN]:
+        result = outcome.results.get(shard.output)
+        if result is None:  # its file turned out bad
+            continue
+        sketch = Sketch(**json.loads(result["footer"]["sketch"]))
+        rows.append(
+            {
+                "output": shown(shard.output),
+                "rows": sketch.rows,
+                "no score": sketch.rows - sketch.scored,
+                "median": round(float(sketch.score_quantiles([0.5])[0]), 2) if sketch.scored else "-",
+                "rows/s": round(sketch.rows / sketch.seconds) if sketch.seconds else "-",
+                "seconds": round(sketch.seconds, 3),
+                "MiB": round(result["bytes"] / (1 << 20), 2),
+            }
+        )
+    return rows
+
+
+def drift_alert(outcome: ScoreOutcome) -> str | None:
+    """Return what to tell when a run's rows are too far from the last night's; None when all is well."""
+    report = outcome.report
+    if not figure(report, "drift_alerts"):
+        return None
+    return f"{report['dataset'][0]}, scored by {report['model'][0]}, is not what it was: {drift_summary(report)}"
+
+
+def _code(text: object) -> str:
+    """Show a name in Markdown as it is, whatever characters it has."""
+    name = shown(text).replace("`", "'").replace("|", "\\|")
+    return f"`{name}`"

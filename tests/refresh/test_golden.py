@@ -1,0 +1,36 @@
+"""Golden scores from a fresh process."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from stsb_batch.inference.scorer import score_texts
+from stsb_batch.models.checkpoint import open_checkpoint
+from stsb_batch.refresh.golden import reproduce_scores
+from stsb_batch.settings import Settings
+from tests.conftest import make_pairs
+
+
+@pytest.fixture
+def scored(bert: Path, settings: Settings) -> pl.DataFrame:
+    """Fifty pairs with the small BERT's scores."""
+    pairs = make_pairs(50).select(left="sentence1", right="sentence2", label="label")
+    scores = score_texts(open_checkpoint(bert), pairs["left"].to_list(), pairs["right"].to_list(), settings=settings)
+    return pairs.with_columns(score=scores)
+
+
+def test_fresh_process_gives_the_same_scores(bert: Path, scored: pl.DataFrame, settings: Settings):
+    """A child that loads the folder anew reproduces the scores; other scores are told by their gap."""
+    assert reproduce_scores(bert, scored, settings)[0]
+    passed, said = reproduce_scores(bert, scored.with_columns(pl.col("score") + 0.25), settings)
+    assert not passed
+    assert "largest gap 0.25" in said
+
+
+def test_folder_that_cannot_be_loaded_fails_the_check(scored: pl.DataFrame, settings: Settings, tmp_path: Path):
+    """A folder that a fresh process cannot load is a failed check with the reason, not a crash of the refresh."""
+    passed, said = reproduce_scores(tmp_path / "nowhere", scored, settings)
+    assert not passed
+    assert "a fresh process cannot score with the checkpoint" in said
+    assert "config.json is missing" in said
