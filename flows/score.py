@@ -1,5 +1,10 @@
 """Score a data set: plan, one task per shard, commit, report."""
 
+import contextlib
+from collections.abc import Callable, Generator
+from functools import cache
+from pathlib import Path
+
 from prefect import flow, get_run_logger, task
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
@@ -21,16 +26,17 @@ from flows.parameters import (
     Strictness,
     WarnBadRows,
 )
-from stsb_batch.errors import BusyError, StorageError, UnavailableError
-from stsb_batch.inference.pipeline import Progress
+from stsb_batch.errors import BusyError, StorageError, StsbBatchError, UnavailableError
 from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.pairs.source import BadFile, Shard
+from stsb_batch.pairs.source import Shard
 from stsb_batch.schedule.pace import Pace
 from stsb_batch.scoring import finish, plan
 from stsb_batch.scoring import job as score
-from stsb_batch.scoring.stream import Line
+from stsb_batch.scoring.monitor import RunMonitor
+from stsb_batch.scoring.shards import score_shards
+from stsb_batch.scoring.spec import ScoreSpec, ShardResult
 from stsb_batch.settings import load_settings
 
 
@@ -59,32 +65,62 @@ def plan_job(request: plan.ScoreRequest) -> plan.ScorePlan:
     return plan.plan_score(request)
 
 
-@task(task_run_name="score {shard.output} ({shard.rows} rows)", **RETRIED)
-def score_shard(line: Line, shard: Shard, progress: Progress) -> dict | BadFile:
+class ShardRuns:
+    """Scores shards in one stream, so that each is prepared while the one before is scored, and gives them out one by one.
+
+    After an error the stream is started anew, with the same model, from the shard that is asked for.
+    """
+
+    def __init__(self, spec: ScoreSpec, shards: list[Shard], monitor: RunMonitor) -> None:
+        self._spec, self._shards, self._monitor = spec, shards, monitor
+        self._open_scorer = cache(ScoreSpec.open_scorer)
+        self._results = self._start(0)
+
+    def _start(self, first: int) -> Generator[ShardResult, None, None]:
+        return score_shards(self._spec, self._shards[first:], self._monitor, open_scorer=self._open_scorer)
+
+    def score(self, output: Path) -> ShardResult:
+        """Return the result of the shard with this output, once it is committed."""
+        try:
+            result = next(self._results, None)
+        except Exception:
+            names = [shard.output for shard in self._shards]
+            self._results = self._start(names.index(output))
+            raise
+        if result is None or result.output != output:
+            raise StsbBatchError(f"bug: {output} was asked for out of order.")
+        return result
+
+    def close(self) -> None:
+        self._results.close()
+
+
+@task(task_run_name="score {output} ({rows} rows)", **RETRIED)
+def score_shard(runs: ShardRuns, output: Path, rows: int) -> ShardResult:
     """Score one shard and commit its file; a file that turns out bad is left out."""
-    return score.score_or_reject(line, shard, progress)
+    return runs.score(output)
 
 
 @task(task_run_name="commit and report", **RETRIED)
-def finish_job(job: plan.ScorePlan, scored: dict) -> finish.ScoreOutcome:
+def finish_job(job: plan.ScorePlan, scored: list[ShardResult]) -> finish.ScoreOutcome:
     """Write report, manifest and `_SUCCESS`."""
     return finish.finish_job(job, scored)
 
 
-def watch(pace: Pace) -> Progress:
-    """Return what the shards tell their progress to: a line in the log each minute, and one event when it will be late."""
-    log, told = get_run_logger(), []
+def watch(pace: Pace) -> Callable[[RunMonitor], None]:
+    """Return what watches a run: a line in the log each minute, and one event when it will be late."""
+    log, late = get_run_logger(), []
 
-    def advance(rows: int, _tokens: int) -> None:
-        line = pace.advance(rows)
+    def on_progress(monitor: RunMonitor) -> None:
+        line = pace.update(monitor.rows)
         if line is None:
             return
         log.info(line)
-        if pace.is_late() and not told:
-            told.append(line)
+        if pace.is_late() and not late:
+            late.append(line)
             events.tell(events.LATE, line)
 
-    return advance
+    return on_progress
 
 
 # One shard after the other, in this thread: a shard already keeps all cores or the whole GPU busy, and here a signal or
@@ -111,10 +147,12 @@ def score_flow(
     limits |= {"warn_bad_rows": warn_bad_rows, "strictness": strictness}
     columns = Columns(left, right, label, label_scale=parse_scale(label_scale))
     job = plan_job(plan.ScoreRequest(location, output, columns, model, **limits))
-    with score.open_job(job) as pending, score.open_line(job, pending) as line:
-        progress = watch(Pace(sum(shard.rows for shard in pending), done_by))
-        scored = {shard.output: score_shard(line, shard, progress) for shard in pending}
-        outcome = finish_job(job, scored)
+    with score.open_job(job) as pending:
+        rows = sum(shard.rows for shard in pending)
+        monitor = RunMonitor(rows, watch(Pace(rows, done_by)))
+        with contextlib.closing(ShardRuns(job.spec, pending, monitor)) as runs:
+            scored = [score.check_result(job, score_shard(runs, shard.output, shard.rows)) for shard in pending]
+            outcome = finish_job(job, scored)
     publish_scores(outcome, job)
     if line := outcome.explain():
         get_run_logger().warning(line)

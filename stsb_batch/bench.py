@@ -28,6 +28,7 @@ import torch
 from stsb_batch.errors import BadDataError, BadFileError
 from stsb_batch.inference.chunks import ChunkEncoder, is_chunk_exact
 from stsb_batch.inference.engines import EngineChoice, choose_engine
+from stsb_batch.inference.pipeline import PairScorer
 from stsb_batch.inference.scorer import MAX_TOKENS
 from stsb_batch.models.checkpoint import Checkpoint, load_model, load_tokenizer
 from stsb_batch.models.registry import resolve_model
@@ -38,6 +39,7 @@ from stsb_batch.refresh.sample import read_sample
 from stsb_batch.report.table import figure
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.plan import ScoreRequest
+from stsb_batch.scoring.spec import ScoreSpec
 from stsb_batch.settings import Settings
 
 ROWS = {"cpu": 2_000, "mps": 2_000, "cuda": 100_000}  # unless asked for others: what takes a second is no measure
@@ -146,12 +148,18 @@ class Ours:
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
         self._checkpoint, self.settings, self.tokens = checkpoint, settings, 0
+        self._scorer: PairScorer | None = None
 
     def __call__(self, source: Path, output: Path) -> Scores:
         request = ScoreRequest(str(source), str(output), model=str(self._checkpoint.path), settings=self.settings)
-        outcome = score_dataset(replace(request, overwrite=True))
+        outcome = score_dataset(replace(request, overwrite=True), open_scorer=self._open_scorer)
         self.tokens = round(figure(outcome.report, "tokens_mean") * outcome.rows)
         return pl.read_parquet(output, glob=False)["score"].to_numpy()
+
+    def _open_scorer(self, spec: ScoreSpec) -> PairScorer:
+        """Load the model once, as the peers do."""
+        self._scorer = self._scorer or spec.open_scorer()
+        return self._scorer
 
 
 def _result(contender: Contender, times: list[float], scores: dict[str, Scores]) -> Result:

@@ -63,6 +63,13 @@ class BadFileError(BadDataError):
         self.reason = reason
         self.exit_code = exit_code or self.exit_code
 
+    def __reduce__(self) -> tuple:
+        return _bad_file_error, (self.reason, str(self), self.exit_code)
+
+
+def _bad_file_error(reason: str, message: str, exit_code: int) -> BadFileError:
+    return BadFileError(reason, message, exit_code=exit_code)
+
 
 class NothingToReadError(StsbBatchError):
     exit_code = 66

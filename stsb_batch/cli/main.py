@@ -132,8 +132,8 @@ def score(
         plan = plan_score(request, probe_rows=False)
         show_plan(plan, pending_shards(plan.target, plan.shards, overwrite=overwrite), as_json=as_json)
         return
-    with row_progress() as (begin, advance):
-        outcome = score_dataset(request, on_plan=lambda _, rows: begin(rows), progress=advance)
+    with row_progress() as show:
+        outcome = score_dataset(request, on_progress=show)
     code = outcome.exit_code()
     with unread_ends_with(code):  # the scores are committed, whether anybody reads of it or not
         show_outcome(outcome, as_json=as_json)

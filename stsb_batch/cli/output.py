@@ -5,9 +5,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from stsb_batch.scoring.monitor import RunMonitor
 
 LINE_SECONDS = 5.0
 
@@ -33,37 +37,37 @@ def unread_ends_with(code: int) -> Iterator[None]:
 
 
 @contextmanager
-def row_progress() -> Iterator[tuple[Callable[[int], None], Callable[[int, int], None]]]:
-    """Give (begin(total rows), advance(rows, tokens)) for a scoring job; shows rows/s, tokens/s and the time left.
+def row_progress() -> Iterator[Callable[["RunMonitor"], None]]:
+    """Give a callback for a scoring job's monitor; shows rows/s, tokens/s and the time left.
 
-    The speed is that since the first batch was done: before it the model is opened, which says nothing of what is to come.
+    The speed is that since the first batch was done: the time before it goes into opening the model.
     """
-    state = {"total": 0, "rows": 0, "timed rows": 0, "timed tokens": 0, "began": None, "said": 0.0}
+    first: list[tuple[float, int, int]] = []  # moment, rows and tokens of the first batch
+    line_at = 0.0
     with _bar(TextColumn("{task.fields[speed]}")) as bar:
         task = bar.add_task("scoring", total=None, speed="opening the model", visible=False)
 
-        def begin(total: int) -> None:
-            state.update(total=total)
-            bar.update(task, total=total, visible=total > 0)
-
-        def advance(rows: int, tokens: int) -> None:
+        def show(monitor: "RunMonitor") -> None:
+            nonlocal line_at
             now = time.monotonic()
-            state["rows"] += rows
-            if state["began"] is None:
-                state.update({"began": now, "said": now})
-            else:
-                state.update({"timed rows": state["timed rows"] + rows, "timed tokens": state["timed tokens"] + tokens})
-            seconds = max(now - state["began"], 1e-9)
-            rows_a_second = state["timed rows"] / seconds
-            speed = f"{rows_a_second:,.0f} rows/s, {state['timed tokens'] / seconds:,.0f} tokens/s"
-            bar.update(task, advance=rows, speed=speed)
-            if not err.is_terminal and now - state["said"] >= LINE_SECONDS:
-                state["said"] = now
-                left = (state["total"] - state["rows"]) / max(rows_a_second, 1e-9)
-                said = f"scored {state['rows']:,} of {state['total']:,} rows, {speed}, {left:,.0f} s left"
-                err.print(said, soft_wrap=True)
+            if not monitor.rows:
+                bar.update(task, total=monitor.total_rows, visible=monitor.total_rows > 0)
+                return
+            if not first:
+                first.append((now, monitor.rows, monitor.tokens))
+                line_at = now
+            began, rows, tokens = first[0]
+            seconds = max(now - began, 1e-9)
+            rows_per_second = (monitor.rows - rows) / seconds
+            speed = f"{rows_per_second:,.0f} rows/s, {(monitor.tokens - tokens) / seconds:,.0f} tokens/s"
+            bar.update(task, completed=monitor.rows, speed=speed)
+            if not err.is_terminal and now - line_at >= LINE_SECONDS:
+                line_at = now
+                left = (monitor.total_rows - monitor.rows) / max(rows_per_second, 1e-9)
+                line = f"scored {monitor.rows:,} of {monitor.total_rows:,} rows, {speed}, {left:,.0f} s left"
+                err.print(line, soft_wrap=True)
 
-        yield begin, advance
+        yield show
 
 
 @contextmanager

@@ -39,11 +39,10 @@ def run_demo(folder: Path) -> None:
         raise GateRefused("The demo's model did not pass the gate, so there is no champion to score with.")
 
     _say(3, "score last night's pairs with the champion, and report")
-    with row_progress() as (begin, advance_rows):
+    with row_progress() as show:
         outcome = score_dataset(
             ScoreRequest(str(warehouse.pairs), settings=settings),
-            on_plan=lambda _, rows: begin(rows),
-            progress=advance_rows,
+            on_progress=show,
         )
     show_outcome(outcome, as_json=False)
 

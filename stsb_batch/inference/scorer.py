@@ -1,7 +1,6 @@
 """Open a checkpoint for scoring, and score texts that are already in memory."""
 
 import contextlib
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from stsb_batch.settings import Settings
 MAX_TOKENS = {"cpu": 4_096, "mps": 4_096, "cuda": 65_536}  # in a batch: enough to fill the device
 
 
-@lru_cache(maxsize=1)
 def open_scorer(
     checkpoint: Checkpoint,
     choice: EngineChoice,
@@ -32,28 +30,33 @@ def open_scorer(
     cache: Path,
     parity: bool = True,
 ) -> PairScorer:
-    """Load tokeniser and engine once per process; the fp32 engine to compare with is loaded when it is first needed."""
-    tokenizer = load_tokenizer(checkpoint.path)
-    plain = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
-    engine = open_engine(checkpoint, choice, cache=cache)
-
-    @lru_cache(maxsize=1)
-    def reference():
-        return engine if choice == plain else open_engine(checkpoint, plain, cache=cache)
-
+    """Load tokeniser and engine; the fp32 engine to compare with is loaded when it is first needed."""
+    reference = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
     return PairScorer(
-        tokenizer=PairTokenizer(tokenizer.backend_tokenizer, max_length=max_length),
-        engine=engine,
-        reference=reference,
-        budget=TokenBudget(max_tokens or MAX_TOKENS[choice.device], fixed_shapes),
+        PairTokenizer(load_tokenizer(checkpoint.path).backend_tokenizer, max_length=max_length),
+        open_engine(checkpoint, choice, cache=cache),
+        None if choice == reference else lambda: open_engine(checkpoint, reference, cache=cache),
+        TokenBudget(max_tokens or MAX_TOKENS[choice.device], fixed_shapes),
         parity=parity,
+    )
+
+
+def open_plain_scorer(checkpoint: Checkpoint, settings: Settings) -> PairScorer:
+    """Open a checkpoint with the torch engine in fp32, which is the quickest to open and what engines are compared with."""
+    return open_scorer(
+        checkpoint,
+        choose_engine("torch", "fp32"),
+        max_length=min(settings.max_length, checkpoint.max_length),
+        max_tokens=settings.max_tokens,
+        fixed_shapes=settings.fixed_shapes,
+        cache=settings.home / "cache",
     )
 
 
 def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool | None:
     """Say whether a pair has the same score to the bit whatever its neighbours: tried once on a machine, then remembered.
 
-    None where it is not tried: engines that pack fill all batches to one size. Not to be called while batches are under way.
+    None where it is not tried: engines that pack fill all batches to one size. Not to be called while batches are in flight.
     """
     if scorer.engine.packs or scorer.engine.choice.engine not in ENGINES:
         return None
@@ -69,28 +72,14 @@ def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool |
 
 
 def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tuple[float, Checkpoint]:
-    """Score one pair with the plain engine in fp32, which is the quickest to open."""
+    """Score one pair with the torch engine in fp32, which is the quickest to open."""
     checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
-    scores = score_texts(checkpoint, [left], [right], settings=settings)
+    scores = score_texts(open_plain_scorer(checkpoint, settings), [left], [right])
     if np.isnan(scores[0]):
         raise BadDataError("A text is blank, so the pair has no score. Give two texts.")
     return float(scores[0]), checkpoint
 
 
-def score_texts(checkpoint: Checkpoint, left: list[str], right: list[str], *, settings: Settings) -> np.ndarray:
-    """Score lists of texts in fp32 on the plain engine: (pairs,) float32, NaN where a text is blank."""
-    return score_columns(checkpoint, pa.array(left, pa.string()), pa.array(right, pa.string()), settings=settings)
-
-
-def score_columns(checkpoint: Checkpoint, left: pa.Array, right: pa.Array, *, settings: Settings) -> np.ndarray:
-    """Score two text columns in fp32 on the plain engine: (pairs,) float32, NaN where there is no score."""
-    device = choose_engine("torch", "fp32").device
-    scorer = open_scorer(
-        checkpoint,
-        EngineChoice("torch", device, "fp32"),
-        max_length=min(settings.max_length, checkpoint.max_length),
-        max_tokens=settings.max_tokens,
-        fixed_shapes=settings.fixed_shapes,
-        cache=settings.home / "cache",
-    )
-    return scorer.score(left, right).scores
+def score_texts(scorer: PairScorer, left: list[str], right: list[str]) -> np.ndarray:
+    """Score lists of texts: (pairs,) float32, NaN where a text is blank."""
+    return scorer.score(pa.array(left, pa.string()), pa.array(right, pa.string())).scores

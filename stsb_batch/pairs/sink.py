@@ -12,6 +12,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -178,20 +179,30 @@ def staged_file(target: Target, name: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def commit(staged: Path, final: Path) -> dict:
+@dataclass(frozen=True)
+class CommittedFile:
+    """What a manifest says of an output file: its size, its digest and our entries of its footer."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    footer: dict[str, str]
+
+
+def commit(staged: Path, final: Path) -> CommittedFile:
     """Move a finished file into place and return what the manifest says of it."""
     replace_durably(staged, final)
     return committed(final)
 
 
-def committed(final: Path) -> dict:
-    """Describe a committed file: rows, bytes, SHA-256 and our footer entries."""
-    return {
-        "rows": pq.read_metadata(final).num_rows,
-        "bytes": final.stat().st_size,
-        "sha256": file_sha256(final),
-        "footer": footer_entries(final),
-    }
+def committed(final: Path) -> CommittedFile:
+    """Read what the manifest says of a committed file."""
+    return CommittedFile(
+        rows=pq.read_metadata(final).num_rows,
+        bytes=final.stat().st_size,
+        sha256=file_sha256(final),
+        footer=footer_entries(final),
+    )
 
 
 def begin_commits(target: Target) -> None:

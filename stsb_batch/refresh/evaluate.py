@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stsb_batch.inference.scorer import score_texts
+from stsb_batch.inference.pipeline import PairScorer
+from stsb_batch.inference.scorer import open_plain_scorer, score_texts
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs.schema import Columns
@@ -64,13 +65,14 @@ def evaluate(
     checkpoint: Checkpoint, parts: Iterable[tuple[str, pl.DataFrame]], *, dataset: str, settings: Settings
 ) -> Evaluation:
     """Score each part (`left`, `right`, `label`) and measure it; pairs without a score count for none of the figures."""
-    scored = {name: _scored(checkpoint, frame, settings) for name, frame in parts}
+    scorer = open_plain_scorer(checkpoint, settings)
+    scored = {name: _scored(scorer, frame) for name, frame in parts}
     rows = []
     for name, frame in scored.items():
         labels, scores = pairs_of(frame)
         rows += metric_rows(labels, scores, part=name) + calibration_rows(name, labels, scores)
     main = main_part(scored)
-    symmetry = _symmetry(checkpoint, scored[main], settings)
+    symmetry = _symmetry(scorer, scored[main])
     fitted, checked, promise = _conformal(scored)
     rows += symmetry_rows(main, symmetry) + conformal_rows(fitted, checked, promise)
     facts = RunFacts(
@@ -102,15 +104,15 @@ def save_pictures(found: Evaluation, folder: Path) -> list[Path]:
     return save_plots({name: pairs_of(frame) for name, frame in found.parts.items()}, title, folder)
 
 
-def _scored(checkpoint: Checkpoint, frame: pl.DataFrame, settings: Settings) -> pl.DataFrame:
-    scores = score_texts(checkpoint, frame["left"].to_list(), frame["right"].to_list(), settings=settings)
+def _scored(scorer: PairScorer, frame: pl.DataFrame) -> pl.DataFrame:
+    scores = score_texts(scorer, frame["left"].to_list(), frame["right"].to_list())
     return frame.select("left", "right", "label").with_columns(score=scores)
 
 
-def _symmetry(checkpoint: Checkpoint, scored: pl.DataFrame, settings: Settings) -> Symmetry:
+def _symmetry(scorer: PairScorer, scored: pl.DataFrame) -> Symmetry:
     rows = np.unique(np.linspace(0, scored.height - 1, min(SYMMETRY_PAIRS, scored.height)).astype(int))
     sample = scored[rows]
-    swapped = score_texts(checkpoint, sample["right"].to_list(), sample["left"].to_list(), settings=settings)
+    swapped = score_texts(scorer, sample["right"].to_list(), sample["left"].to_list())
     return order_symmetry(sample["score"].to_numpy(), swapped)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stsb_batch.inference.scorer import score_texts
+from stsb_batch.inference.scorer import open_plain_scorer, score_texts
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.refresh.gate import Check, golden_check
 from stsb_batch.settings import Settings
@@ -55,7 +55,8 @@ def answer(asked: str) -> str:
     """Score a question's pairs with its checkpoint: JSON in, JSON out."""
     question = json.loads(asked)
     checkpoint = open_checkpoint(Path(question["folder"]))
-    scores = score_texts(checkpoint, question["left"], question["right"], settings=Settings(**question["settings"]))
+    scorer = open_plain_scorer(checkpoint, Settings(**question["settings"]))
+    scores = score_texts(scorer, question["left"], question["right"])
     return json.dumps([float(score) for score in scores])
 
 

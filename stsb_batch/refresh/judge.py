@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stsb_batch.inference.scorer import score_texts
+from stsb_batch.inference.scorer import open_plain_scorer, score_texts
 from stsb_batch.models.registry import Version, verified
 from stsb_batch.refresh.evaluate import Evaluation
 from stsb_batch.refresh.gate import Check, GateDecision, GateLimits, decide, leak_check
@@ -32,7 +32,8 @@ def judge(
     checks = [leak_check(labels.leaked, test.height, limits), reproduce_scores(candidate, test, settings), *also]
     theirs = None
     if champion:
-        theirs = score_texts(verified(champion), test["left"].to_list(), test["right"].to_list(), settings=settings)
+        scorer = open_plain_scorer(verified(champion), settings)
+        theirs = score_texts(scorer, test["left"].to_list(), test["right"].to_list())
     slices = labels.slices.to_numpy() if labels.slices is not None else length_thirds(test)
     return decide(test["label"].to_numpy(), test["score"].to_numpy(), theirs, limits, slices=slices, also=checks)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from stsb_batch.errors import shown
-from stsb_batch.inference.scorer import score_columns
+from stsb_batch.inference.scorer import open_plain_scorer
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.refresh.churn import Churn, measure_churn
 from stsb_batch.refresh.sample import Sample
@@ -43,5 +43,5 @@ def churn_on(
 ) -> SampleChurn:
     """Score a sample with both models and compare."""
     left, right = (sample.rows[side].combine_chunks() for side in ("left", "right"))
-    old, new = (score_columns(checkpoint, left, right, settings=settings) for checkpoint in (champion, challenger))
+    old, new = (open_plain_scorer(model, settings).score(left, right).scores for model in (champion, challenger))
     return SampleChurn(measure_churn(old, new, thresholds), sample)

@@ -10,27 +10,27 @@ from stsb_batch.report.text import duration
 
 @dataclass
 class Pace:
-    """Counts rows as they are done. `done_by` is the moment at which somebody waits for the result."""
+    """Watches a run of `rows` rows. `deadline` is the moment by which the result is needed."""
 
     rows: int
-    done_by: dt.datetime | None = None
+    deadline: dt.datetime | None = None
     every: float = 60.0
     seconds: Callable[[], float] = time.monotonic
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
     done: int = 0
     began: float = field(init=False)
-    said: float = field(init=False)
+    last_line_at: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began = self.said = self.seconds()
+        self.began = self.last_line_at = self.seconds()
 
-    def advance(self, rows: int) -> str | None:
-        """Count rows; return a line when the last one is `every` seconds old."""
-        self.done += rows
+    def update(self, done: int) -> str | None:
+        """Note how many rows are done; returns a line when the last one is `every` seconds old."""
+        self.done = done
         moment = self.seconds()
-        if moment - self.said < self.every or not self.done:
+        if moment - self.last_line_at < self.every or not done:
             return None
-        self.said = moment
+        self.last_line_at = moment
         return self.line()
 
     def speed(self) -> float:
@@ -42,17 +42,17 @@ class Pace:
         return self.now() + dt.timedelta(seconds=(self.rows - self.done) / max(self.speed(), 1e-9))
 
     def is_late(self) -> bool:
-        """Say whether the estimate lies behind `done_by`."""
-        return self.done_by is not None and self.done > 0 and self.end() > self.done_by
+        """Say whether the estimated end is after the deadline."""
+        return self.deadline is not None and self.done > 0 and self.end() > self.deadline
 
     def line(self) -> str:
-        """Say how far the run is, how fast, and whether it will be done in time."""
+        """Say how far the run is, how fast, and whether it will meet its deadline."""
         end = self.end()
         left = duration((end - self.now()).total_seconds())
         text = f"{self.done:,} of {self.rows:,} rows, {self.speed():,.0f} rows/s, {left} left"
-        if self.done_by is None:
+        if self.deadline is None:
             return text
-        end, due = end.astimezone(self.done_by.tzinfo), self.done_by
-        gap = duration(abs(end - due).total_seconds())
-        verdict = f"{gap} AFTER {due:%H:%M}: it will be late" if end > due else f"{gap} before {due:%H:%M}"
+        end, deadline = end.astimezone(self.deadline.tzinfo), self.deadline
+        gap = duration(abs(end - deadline).total_seconds())
+        verdict = f"{gap} AFTER the deadline {deadline:%H:%M}" if end > deadline else f"{gap} before {deadline:%H:%M}"
         return f"{text}, done about {end:%H:%M}, {verdict}"

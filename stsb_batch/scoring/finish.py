@@ -22,7 +22,8 @@ from stsb_batch.report.sketch import UNKNOWN_LIMIT, Sketch
 from stsb_batch.report.table import RunFacts, build_report, drift_rows, parts, report_bytes, whole_share
 from stsb_batch.scoring.history import earlier_report, past_runs, report_name, reports_folder, series_of
 from stsb_batch.scoring.labelled import labelled_scores
-from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, allowance, judge_bad_files
+from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, judge_bad_files
+from stsb_batch.scoring.spec import ShardResult, describe_unscored
 
 log = logging.getLogger(__name__)
 NAMED = 4  # files that a line names
@@ -45,7 +46,7 @@ class ScoreOutcome:
     bad_rows: int
     bad_files: list[BadFile]
     seconds: float
-    results: dict[Path, dict]
+    results: dict[Path, sink.CommittedFile]
 
     @property
     def remarks(self) -> dict[str, str]:
@@ -58,7 +59,7 @@ class ScoreOutcome:
         if self.bad_rows > whole_share(self.request.warn_bad_rows, self.rows):
             found[MANY_BAD_ROWS] = (
                 f"{self.bad_rows:,} of {self.rows:,} rows ({self.bad_rows / self.rows:.2%}) have no score "
-                f"({_statuses(dict(parts(self.report, 'rows_by_status')))}), the limit is "
+                f"({describe_unscored(dict(parts(self.report, 'rows_by_status')))}), the limit is "
                 f"{self.request.warn_bad_rows:.2%} (--warn-bad-rows)"
             )
         return found
@@ -75,27 +76,28 @@ class ScoreOutcome:
         return f"Exit code {code or '0 (--lenient)'}: {'; '.join(self.remarks.values())}." if self.remarks else None
 
 
-def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutcome:
-    """Reconcile, write report, manifest and `_SUCCESS`. `scored` holds what `score_or_reject` returned, by output name."""
-    plan = _without_bad_files(plan, scored)
+def finish_job(plan: ScorePlan, scored: list[ShardResult]) -> ScoreOutcome:
+    """Reconcile, write report, manifest and `_SUCCESS`. `scored` are the shards that this run has scored."""
+    plan = _without_bad_files(plan, [result.bad_file for result in scored if result.bad_file])
+    now = {result.output: result.committed for result in scored if result.committed}
     results = {
-        shard.output: scored.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
+        shard.output: now.get(shard.output) or sink.committed(plan.target.path(shard.output)) for shard in plan.shards
     }
     before = sink.finished_manifest(plan.target)
     listed = {file["fingerprint"]: file["sha256"] for file in before.get("files", [])} if before else {}
     parts = []
     for shard in plan.shards:
-        sha256 = None if shard.output in scored else listed.get(shard.fingerprint)
+        sha256 = None if shard.output in now else listed.get(shard.fingerprint)
         parts.append(_read_footer(plan, shard, results[shard.output], sha256))
     sketch, quarantined = Sketch(), sum(put_aside for _, put_aside in parts)
     for part, _ in parts:
         sketch = sketch.merge(part)
-    rows = sum(result["rows"] for result in results.values())
+    rows = sum(result.rows for result in results.values())
     if rows + quarantined != plan.rows or sketch.rows != plan.rows:
         raise StsbBatchError(
             f"bug: {plan.rows} rows in, {rows} rows out and {quarantined} in quarantine; the run is not marked as done."
         )
-    check_row_budget(plan, sketch)
+    plan.row_limit.check(sketch)
     if sketch.unknown_token_rate > UNKNOWN_LIMIT:
         log.warning(
             "%s: %.1f %% of the tokens are unknown to the model's tokeniser (limit %.0f %%): their scores say little. Use a "
@@ -131,9 +133,9 @@ def finish_job(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScoreOutc
     )
 
 
-def _without_bad_files(plan: ScorePlan, scored: dict[Path, dict | BadFile]) -> ScorePlan:
+def _without_bad_files(plan: ScorePlan, bad: list[BadFile]) -> ScorePlan:
     """Leave out files that turned out bad while they were scored: what is committed of them is withdrawn."""
-    found = {bad.relative: bad for bad in scored.values() if isinstance(bad, BadFile)}
+    found = {file.relative: file for file in bad}
     if not found:
         return plan
     for relative in found:
@@ -152,42 +154,25 @@ def withdraw_file(plan: ScorePlan, relative: Path) -> None:
             withdraw(plan.target.side_path(shard.output))
 
 
-def check_row_budget(plan: ScorePlan, sketch: Sketch, subject: str = "") -> None:
-    """Raise `BadDataError` when more rows have no score than the run may have."""
-    request, bad = plan.request, sketch.rows - sketch.scored
-    allowed, option = allowance(request.max_bad_rows, plan.rows), "--max-bad-rows"
-    if request.strictness == "strict" and (strictly := whole_share(request.warn_bad_rows, plan.rows)) < allowed:
-        allowed, option = strictly, "--strict, --warn-bad-rows"
-    if bad > allowed:
-        raise BadDataError(
-            f"{subject}{bad:,} rows have no score ({_statuses(sketch.statuses)}), {allowed:,} of {plan.rows:,} may have "
-            f"none ({option}). Mend the rows, or raise the limit."
-        )
-
-
-def _statuses(rows: dict[str, float]) -> str:
-    return ", ".join(f"{status} {count:,.0f}" for status, count in sorted(rows.items()) if status[:2] != "OK")
-
-
-def _read_footer(plan: ScorePlan, shard: Shard, result: dict, sha256: str | None) -> tuple[Sketch, int]:
+def _read_footer(plan: ScorePlan, shard: Shard, result: sink.CommittedFile, sha256: str | None) -> tuple[Sketch, int]:
     """Return the sketch of a committed shard and how many rows it put aside.
 
     Raises `BadDataError` where its file was damaged since: when it says something else of itself than was planned, or has
     not the digest that the manifest of an earlier run had for it, if there was one.
     """
     try:
-        sketch = Sketch.from_json(json.loads(result["footer"]["sketch"]))
-        put_aside = int(result["footer"]["quarantined"])
-        whole = sketch.rows == result["rows"] + put_aside == shard.rows
+        sketch = Sketch.from_json(json.loads(result.footer["sketch"]))
+        put_aside = int(result.footer["quarantined"])
+        whole = sketch.rows == result.rows + put_aside == shard.rows
     except (KeyError, ValueError):
         whole = False
-    if not whole or sha256 not in (None, result["sha256"]):
+    if not whole or sha256 not in (None, result.sha256):
         name = shown(plan.target.path(shard.output))
         raise BadDataError(f"{name}: was damaged after it was scored. Remove it and run the same command again.")
     return sketch, put_aside
 
 
-def _is_finished(plan: ScorePlan, results: dict[Path, dict], manifest: dict | None) -> bool:
+def _is_finished(plan: ScorePlan, results: dict[Path, sink.CommittedFile], manifest: dict | None) -> bool:
     """Say whether an earlier run ended with this very result; `manifest` is its manifest, None where that is not whole."""
     target, label = plan.target, plan.request.columns.labelled_by
     if target.single and not target.manifest.exists():
@@ -200,8 +185,8 @@ def _is_finished(plan: ScorePlan, results: dict[Path, dict], manifest: dict | No
     )
 
 
-def _sha256(results: dict[Path, dict]) -> list[str]:
-    return [result["sha256"] for result in results.values()]
+def _sha256(results: dict[Path, sink.CommittedFile]) -> list[str]:
+    return [result.sha256 for result in results.values()]
 
 
 def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
@@ -258,15 +243,15 @@ def _quarantine_sha256(plan: ScorePlan, output: Path, rows: int) -> str | None:
     return file_sha256(path)
 
 
-def _manifest(plan: ScorePlan, results: dict[Path, dict]) -> dict:
+def _manifest(plan: ScorePlan, results: dict[Path, sink.CommittedFile]) -> dict:
     files = [
         {
             "path": str(plan.target.path(shard.output).relative_to(plan.target.root)),
-            "rows": results[shard.output]["rows"],
-            "quarantined": int(results[shard.output]["footer"]["quarantined"]),
-            "bytes": results[shard.output]["bytes"],
-            "sha256": results[shard.output]["sha256"],
-            "quarantine_sha256": _quarantine_sha256(plan, shard.output, int(results[shard.output]["footer"]["quarantined"])),
+            "rows": results[shard.output].rows,
+            "quarantined": int(results[shard.output].footer["quarantined"]),
+            "bytes": results[shard.output].bytes,
+            "sha256": results[shard.output].sha256,
+            "quarantine_sha256": _quarantine_sha256(plan, shard.output, int(results[shard.output].footer["quarantined"])),
             "fingerprint": shard.fingerprint,
             "input": shard.source.record() | {"row_groups": list(shard.row_groups)},
             "schema": {field.name: str(field.type) for field in output_schema(shard.source.schema, plan.request.columns)},

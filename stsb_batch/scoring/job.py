@@ -1,19 +1,17 @@
-"""The scoring job: score shard by shard and commit each. The command line and the flows call these functions."""
+"""The scoring job: score what is not committed yet, then report. The command line and the flows call these functions."""
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
-from stsb_batch.errors import BadFileError
-from stsb_batch.inference.pipeline import Progress
-from stsb_batch.inference.scorer import open_scorer
 from stsb_batch.pairs import sink
-from stsb_batch.pairs.source import BadFile, Shard
+from stsb_batch.pairs.source import Shard
 from stsb_batch.scoring.finish import ScoreOutcome, finish_job, withdraw_file
 from stsb_batch.scoring.history import open_history
+from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, plan_score
-from stsb_batch.scoring.shard import score_shard
-from stsb_batch.scoring.stream import Line
+from stsb_batch.scoring.shards import OpenScorer, score_shards
+from stsb_batch.scoring.spec import ScoreSpec, ShardResult
 
 log = logging.getLogger(__name__)
 
@@ -30,48 +28,29 @@ def open_job(plan: ScorePlan) -> Iterator[list[Shard]]:
         yield pending
 
 
-def open_line(plan: ScorePlan, shards: list[Shard]) -> Line:
-    """Return the line that shards of a job go through, with the scorer that the plan asks for."""
-    settings = plan.request.settings
-    return Line(
-        plan,
-        shards,
-        lambda: open_scorer(
-            plan.checkpoint,
-            plan.choice,
-            max_length=plan.max_length,
-            max_tokens=settings.max_tokens,
-            fixed_shapes=settings.fixed_shapes,
-            cache=settings.home / "cache",
-            parity=plan.request.parity,
-        ),
-    )
-
-
-def score_or_reject(line: Line, shard: Shard, progress: Progress | None = None) -> dict | BadFile:
-    """Score one shard; a file that turns out bad is returned as such, unless bad files end the run."""
-    plan = line.plan
-    try:
-        return score_shard(line, shard, progress)
-    except BadFileError as error:
+def check_result(plan: ScorePlan, result: ShardResult) -> ShardResult:
+    """Return a shard's result; a bad file that ends the run is withdrawn, and its error raised."""
+    if result.bad_file:
         if plan.target.single or plan.request.on_bad_file == "fail":
-            withdraw_file(plan, shard.source.relative)
-            raise
-        log.error("%s", error)
-        return BadFile(shard.source.relative, error)
+            withdraw_file(plan, result.bad_file.relative)
+            raise result.bad_file.error
+        log.error("%s", result.bad_file.error)
+    return result
 
 
 def score_dataset(
-    request: ScoreRequest, *, on_plan: Callable[[ScorePlan, int], None] | None = None, progress: Progress | None = None
+    request: ScoreRequest,
+    *,
+    on_progress: Callable[[RunMonitor], None] | None = None,
+    open_scorer: OpenScorer = ScoreSpec.open_scorer,
 ) -> ScoreOutcome:
-    """Score everything at `request.location`, shard after shard, in this process.
+    """Score everything at `request.location` in this process, and report.
 
-    `on_plan(plan, pending_rows)` hears once what is to be done, before the model loads. A shard that an earlier run has
-    committed is not touched.
+    `on_progress(monitor)` is called when it is known what is to be done, before the model loads, and after each batch. A
+    shard that an earlier run has committed is not touched.
     """
     plan = plan_score(request)
-    with open_job(plan) as pending, open_line(plan, pending) as line:
-        if on_plan:
-            on_plan(plan, sum(shard.rows for shard in pending))
-        scored = {shard.output: score_or_reject(line, shard, progress) for shard in pending}
-        return finish_job(plan, scored)
+    with open_job(plan) as pending:
+        monitor = RunMonitor(sum(shard.rows for shard in pending), on_progress)
+        with contextlib.closing(score_shards(plan.spec, pending, monitor, open_scorer=open_scorer)) as results:
+            return finish_job(plan, [check_result(plan, result) for result in results])

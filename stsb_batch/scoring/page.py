@@ -45,7 +45,7 @@ def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
         result = outcome.results.get(shard.output)
         if result is None:  # its file turned out bad
             continue
-        sketch = Sketch(**json.loads(result["footer"]["sketch"]))
+        sketch = Sketch(**json.loads(result.footer["sketch"]))
         rows.append(
             {
                 "output": shown(shard.output),
@@ -54,7 +54,7 @@ def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
                 "median": round(float(sketch.score_quantiles([0.5])[0]), 2) if sketch.scored else "-",
                 "rows/s": round(sketch.rows / sketch.seconds) if sketch.seconds else "-",
                 "seconds": round(sketch.seconds, 3),
-                "MiB": round(result["bytes"] / (1 << 20), 2),
+                "MiB": round(result.bytes / (1 << 20), 2),
             }
         )
     return rows

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
 from stsb_batch.report.table import whole_share
+from stsb_batch.scoring.spec import RowLimit, ScoreSpec
 from stsb_batch.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,37 @@ class ScorePlan:
     @property
     def rows(self) -> int:
         return sum(shard.rows for shard in self.shards)
+
+    @cached_property
+    def row_limit(self) -> RowLimit:
+        """How many rows may have no score: `max_bad_rows`, or with --strict `warn_bad_rows` where that is less."""
+        request = self.request
+        allowed, option = allowance(request.max_bad_rows, self.rows), "--max-bad-rows"
+        if request.strictness == "strict" and (strictly := whole_share(request.warn_bad_rows, self.rows)) < allowed:
+            allowed, option = strictly, "--strict, --warn-bad-rows"
+        return RowLimit(self.rows, allowed, option)
+
+    @property
+    def spec(self) -> ScoreSpec:
+        """What scoring a shard of this plan needs to know."""
+        request, settings = self.request, self.request.settings
+        return ScoreSpec(
+            run_id=self.run_id,
+            started=self.started,
+            requested_at=request.asked,
+            target=self.target,
+            checkpoint=self.checkpoint,
+            choice=self.choice,
+            columns=request.columns,
+            max_length=self.max_length,
+            max_tokens=settings.max_tokens,
+            fixed_shapes=settings.fixed_shapes,
+            parity=request.parity,
+            on_bad_row=request.on_bad_row,
+            row_limit=self.row_limit,
+            cache=settings.home / "cache",
+            stall_seconds=settings.stall_seconds,
+        )
 
     @property
     def files(self) -> int:

@@ -18,6 +18,7 @@ from stsb_batch import __version__
 from stsb_batch.cli import output as terminal
 from stsb_batch.cli.output import out, say
 from stsb_batch.models.registry import promote
+from stsb_batch.scoring.monitor import RunMonitor
 from tests.conftest import make_pairs
 from tests.models.test_registry import add
 from tests.reliability.harness import Driver
@@ -320,13 +321,13 @@ def test_doctor_passes_and_fails_with_78():
 
 def test_progress_tells_the_speed_since_the_first_batch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     """The time in which the model is opened counts for nothing, or the first lines would promise hours."""
-    clock = iter([100.0, 104.0, 110.0])
+    clock = iter([99.0, 100.0, 104.0, 110.0])
     monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monkeypatch.setattr(terminal, "err", Console(stderr=True, highlight=False))
-    with terminal.row_progress() as (begin, advance):
-        begin(1_000)
+    with terminal.row_progress() as show:
+        monitor = RunMonitor(1_000, show)
         for _ in range(3):
-            advance(200, 5_000)
+            monitor.add(200, 5_000)
     assert capsys.readouterr().err == "scored 600 of 1,000 rows, 40 rows/s, 1,000 tokens/s, 10 s left\n"
 
 

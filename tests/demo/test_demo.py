@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, lay_out, starter_set
-from stsb_batch.inference.scorer import score_columns
+from stsb_batch.inference.scorer import open_plain_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.models.registry import find_version
 from stsb_batch.pairs.listing import find_files
@@ -91,4 +91,4 @@ def test_demo_runs_and_runs_again(tmp_path: Path, settings):
         pairs = pl.read_parquet(STSB / "validation.parquet")
         texts = [pairs[name].to_arrow() for name in ("sentence1", "sentence2")]
         champion = open_checkpoint(find_version(tmp_path / "stsb-demo/home", "champion").path)
-        assert np.corrcoef(score_columns(champion, *texts, settings=settings), pairs["label"])[0, 1] >= 0.80
+        assert np.corrcoef(open_plain_scorer(champion, settings).score(*texts).scores, pairs["label"])[0, 1] >= 0.80

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from stsb_batch.errors import DeviceLostError, first_line
-from stsb_batch.inference.dispatch import FLOOR, TokenBudget
+from stsb_batch.inference.dispatch import MIN_TOKENS, TokenBudget
 from stsb_batch.inference.engines import EngineChoice
 from stsb_batch.inference.pipeline import PairScorer
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
@@ -98,8 +98,8 @@ def test_device_has_work_between_windows(tokens: int):
     """A window's first batches start before the last ones of the window before are asked for; each keeps its scores."""
     windows, engine = [columns(300), columns(40), columns(200), columns(0)], SmallDevice(tokens, depth=3)
     scorer, seen, under_way = PairScorer(OURS, engine, FakeEngine, TokenBudget(256)), [], []
-    prepared = (scorer.prepare(*pairs, lambda rows, _: seen.append(rows)) for pairs in windows)
-    for number, scored in scorer.score_all(enumerate(prepared)):
+    prepared = (scorer.prepare(*pairs) for pairs in windows)
+    for number, scored in scorer.score_windows(enumerate(prepared), lambda rows, _: seen.append(rows)):
         under_way.append(engine.under_way)
         assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(256), windows[number]).scores)
     assert under_way == [3, 3, 0, 0]
@@ -110,7 +110,7 @@ def test_windows_left_in_the_middle_leave_nothing_under_way():
     """Who stops taking scores, or whose windows end in an error, finds the engine free."""
     engine = SmallDevice(256, depth=3)
     scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(256))
-    results = scorer.score_all((number, scorer.prepare(*columns(100))) for number in range(3))
+    results = scorer.score_windows((number, scorer.prepare(*columns(100))) for number in range(3))
     next(results)
     assert engine.under_way == 3
     results.close()
@@ -121,7 +121,7 @@ def test_windows_left_in_the_middle_leave_nothing_under_way():
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        next(scorer.score_all(broken()))
+        next(scorer.score_windows(broken()))
     assert engine.under_way == 0
 
 
@@ -151,7 +151,7 @@ def test_batches_are_staged_by_whoever_prepares():
     prepared = scorer.prepare(*pairs)
     assert len(engine.staged) > 3
     assert not engine.shapes
-    ((_, scored),) = scorer.score_all([(0, prepared)])
+    ((_, scored),) = scorer.score_windows([(0, prepared)])
     assert len(engine.staged) == len(engine.shapes)
     assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)
 
@@ -161,7 +161,7 @@ def test_what_was_staged_before_memory_ran_out_is_staged_anew():
     engine, windows = Ahead(600), [columns(300), columns(200)]
     scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(2_048))
     prepared = [scorer.prepare(*pairs) for pairs in windows]
-    for number, scored in scorer.score_all(enumerate(prepared)):
+    for number, scored in scorer.score_windows(enumerate(prepared)):
         assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), windows[number]).scores)
     assert sum(size > 600 for _, size in engine.shapes) <= 2
 
@@ -173,7 +173,7 @@ def test_what_cannot_be_staged_ahead_is_staged_in_its_turn():
     prepared = scorer.prepare(*pairs)
     assert len(engine.staged) == 2
     engine._room = 1_000
-    ((_, scored),) = scorer.score_all([(0, prepared)])
+    ((_, scored),) = scorer.score_windows([(0, prepared)])
     assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)
 
 
@@ -185,7 +185,7 @@ def test_packed_batches_have_one_size_and_shrink_when_memory_runs_out():
     assert np.array_equal(scored.scores, expected)
     assert set(engine.shapes) == {(187, 1_500)}
     assert scored.model_tokens == 1_500 * len(engine.shapes)
-    assert 0 < scored.filling < 0.03 * scored.model_tokens
+    assert 0 < scored.padding < 0.03 * scored.model_tokens
     budget = TokenBudget(4_096)
     assert np.array_equal(scored_by(engine, budget, pairs).scores, expected)
     assert 900 <= budget.tokens <= 2_000
@@ -198,7 +198,7 @@ def test_row_that_does_not_fit_alone_is_oom():
     assert set(scored.statuses) == {OK, OOM}
     assert np.array_equal(np.isnan(scored.scores), scored.statuses == OOM)
     assert scored.lengths[scored.statuses == OK].max() <= 24 < scored.lengths[scored.statuses == OOM].min()
-    assert budget.tokens == FLOOR
+    assert budget.tokens == MIN_TOKENS
 
 
 def test_row_that_breaks_the_model_costs_itself_only():

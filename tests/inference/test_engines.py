@@ -13,7 +13,6 @@ from stsb_batch.inference.dispatch import TokenBudget
 from stsb_batch.inference.engines import EngineChoice, choose_engine, open_engine
 from stsb_batch.inference.engines.forward import exact_forward
 from stsb_batch.inference.engines.openvino_engine import compress_weights, ov
-from stsb_batch.inference.scorer import open_scorer
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
 from tests.inference.agreement import check_same_bits, reference, scores
@@ -124,7 +123,6 @@ def test_converted_model_is_kept(bert: Path, tmp_path: Path):
     first = scores(bert, choice, tmp_path)
     [converted] = (tmp_path / "openvino").glob("*/model.xml")
     written = converted.stat().st_mtime_ns
-    open_scorer.cache_clear()
     assert np.array_equal(scores(bert, choice, tmp_path), first)
     assert converted.stat().st_mtime_ns == written
 
@@ -136,7 +134,6 @@ def test_damaged_conversion_is_made_again(name: str, bert: Path, tmp_path: Path)
     first = scores(bert, choice, tmp_path)
     [damaged] = (tmp_path / "openvino").glob(f"*/{name}")
     damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    open_scorer.cache_clear()
     assert np.array_equal(scores(bert, choice, tmp_path), first)
 
 

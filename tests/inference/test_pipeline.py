@@ -1,7 +1,5 @@
 """Text columns in, scores in input order out."""
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -131,7 +129,7 @@ def test_engine_that_is_wrong_stops_the_run():
     skewed = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256))
     with pytest.raises(ModelIntegrityError, match=r"fake fp32 on cpu gives scores up to 0\.1.*--no-parity"):
         skewed.score(left, right)
-    accepted = replace(skewed, parity=False)
+    accepted = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256), parity=False)
     scored = accepted.score(left, right)
     assert len(accepted.parity_gaps(accepted.prepare(left, right), scored)) == 0
     assert np.isfinite(scored.scores).all()

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from stsb_batch.inference.scorer import score_texts
+from stsb_batch.inference.scorer import open_plain_scorer, score_texts
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.refresh.golden import reproduce_scores
 from stsb_batch.settings import Settings
@@ -16,7 +16,9 @@ from tests.conftest import make_pairs
 def scored(bert: Path, settings: Settings) -> pl.DataFrame:
     """Fifty pairs with the small BERT's scores."""
     pairs = make_pairs(50).select(left="sentence1", right="sentence2", label="label")
-    scores = score_texts(open_checkpoint(bert), pairs["left"].to_list(), pairs["right"].to_list(), settings=settings)
+    scores = score_texts(
+        open_plain_scorer(open_checkpoint(bert), settings), pairs["left"].to_list(), pairs["right"].to_list()
+    )
     return pairs.with_columns(score=scores)
 
 

@@ -29,9 +29,9 @@ import transformers
 transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification  # noqa: B018 - lazy imports, done now
 
 from stsb_batch.cli.main import main as cli  # noqa: E402
-from stsb_batch.inference import scorer  # noqa: E402
+from stsb_batch.inference.engines import OPENERS  # noqa: E402
 from stsb_batch.pairs import sink  # noqa: E402
-from stsb_batch.scoring import shard  # noqa: E402
+from stsb_batch.scoring import shard_writer  # noqa: E402
 from tests.fakes import FakeEngine  # noqa: E402
 
 PARTS = {
@@ -175,9 +175,9 @@ def child(request: dict, notes: int) -> None:
     if not request.get("real"):
         os.environ["STSB_BATCH_ENGINE"], os.environ["STSB_BATCH_PRECISION"] = "openvino", "fp32"
         engine = SickEngine(**request.get("engine", {}))
-        scorer.open_engine = lambda *_, **__: engine
+        OPENERS.update(dict.fromkeys(OPENERS, lambda *_: engine))
     if request.get("bug"):
-        shard.ScoredFile = None
+        shard_writer.ScoredFile = None
     if request.get("straight"):
         write_straight_to_the_final_name()
     if request.get("unprivileged"):

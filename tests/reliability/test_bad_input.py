@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError, StsbBatchError, UsageError
-from stsb_batch.inference import scorer
+from stsb_batch.inference.engines import OPENERS
 from stsb_batch.report.table import figure
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.job import score_dataset
+from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 from tests.conftest import make_pairs
@@ -23,8 +24,8 @@ from tests.reliability.bad_files import BAD_FILES, big_cell, good, many_rows
 
 @pytest.fixture(autouse=True)
 def quick_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scorer, "open_engine", lambda *_, **__: FakeEngine())
-    scorer.open_scorer.cache_clear()
+    for name in ("openvino", "torch"):
+        monkeypatch.setitem(OPENERS, name, lambda *_: FakeEngine())
     monkeypatch.setenv("STSB_BATCH_ENGINE", "openvino")
     monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
 
@@ -320,16 +321,14 @@ def test_file_that_changes_during_the_run_is_withdrawn(tmp_path: Path, bert: Pat
     (tmp_path / "in").mkdir()
     for name in "ab":
         good(tmp_path / f"in/{name}.parquet", row_group_size=50)
-    calls = []
 
-    def change(rows: int, tokens: int) -> None:
-        calls.append(rows)
-        if sum(calls) > 60 and rows:
+    def change(monitor: RunMonitor) -> None:
+        if monitor.rows > 60:
             content = (tmp_path / "in/a.parquet").read_bytes()
             (tmp_path / "in/a.parquet").write_bytes(content[:-1] + b"?")
 
     request = ScoreRequest(str(tmp_path / "in"), model=str(bert), max_bad_rows=1.0, settings=load_settings())
-    outcome = score_dataset(request, progress=change)
+    outcome = score_dataset(request, on_progress=change)
     assert [(bad.relative.name, bad.error.reason) for bad in outcome.bad_files] == [("a.parquet", "INPUT_CHANGED")]
     assert sorted(path.name for path in outcome.target.root.glob("[ab]*")) == [
         "b-00001-of-00002.parquet",

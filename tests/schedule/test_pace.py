@@ -1,4 +1,4 @@
-"""Pace: how fast a run is, and whether it will be done in time."""
+"""Pace: how fast a run is, and whether it will meet its deadline."""
 
 import datetime as dt
 
@@ -16,29 +16,29 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def pace(self, rows: int, done_by: dt.datetime | None = None) -> Pace:
-        return Pace(rows, done_by, seconds=lambda: self.seconds, now=lambda: NOON + dt.timedelta(seconds=self.seconds))
+    def pace(self, rows: int, deadline: dt.datetime | None = None) -> Pace:
+        return Pace(rows, deadline, seconds=lambda: self.seconds, now=lambda: NOON + dt.timedelta(seconds=self.seconds))
 
 
 def test_a_line_comes_once_a_minute():
     """Before a minute has passed since the last line there is none."""
     clock = Clock()
     pace = clock.pace(1_000)
-    assert pace.advance(100) is None
+    assert pace.update(100) is None
     clock.seconds = 60
-    assert pace.advance(100) == "200 of 1,000 rows, 3 rows/s, 4 min left"
-    assert pace.advance(100) is None
+    assert pace.update(200) == "200 of 1,000 rows, 3 rows/s, 4 min left"
+    assert pace.update(300) is None
 
 
 @pytest.mark.parametrize(
-    ("minutes", "late", "verdict"), [(30, False, "18 min before 12:30"), (10, True, "2 min AFTER 12:10: it will be late")]
+    ("minutes", "late", "verdict"), [(30, False, "18 min before 12:30"), (10, True, "2 min AFTER the deadline 12:10")]
 )
 def test_the_line_says_whether_it_will_be_done_in_time(minutes: int, late: bool, verdict: str):
-    """The estimate is held against the moment at which somebody waits."""
+    """The estimated end is compared with the deadline."""
     clock = Clock()
     pace = clock.pace(12_000, NOON + dt.timedelta(minutes=minutes))
     clock.seconds = 120
-    assert verdict in pace.advance(2_000)
+    assert verdict in pace.update(2_000)
     assert pace.is_late() is late
 
 

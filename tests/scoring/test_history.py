@@ -13,7 +13,7 @@ from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.history import past_runs, report_name, series_of
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.page import drift_alert, score_page, shard_rows
-from stsb_batch.scoring.plan import ScorePlan, ScoreRequest
+from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, plan_score
 from stsb_batch.settings import Settings
 from tests.conftest import make_pairs
 from tests.models.test_registry import add
@@ -29,9 +29,8 @@ def champion(bert: Path, settings: Settings) -> None:
 
 def run(settings: Settings, source: Path, output: Path, **options) -> tuple[ScoreOutcome, ScorePlan]:
     plain = settings.model_copy(update={"engine": "torch", "precision": "fp32"})
-    plans = []
     request = ScoreRequest(str(source), str(output), settings=plain, **options)
-    return score_dataset(request, on_plan=lambda plan, _: plans.append(plan)), plans[0]
+    return score_dataset(request), plan_score(request)
 
 
 def score_night(tmp_path: Path, settings: Settings, night: str, pairs: pl.DataFrame, **options):

@@ -19,8 +19,8 @@ import pytest
 from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, StorageError, UsageError
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure
-from stsb_batch.scoring import job as score_module
-from stsb_batch.scoring.job import open_job, open_line, score_dataset, score_shard
+from stsb_batch.scoring.job import open_job, score_dataset
+from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScoreRequest, plan_score
 from stsb_batch.settings import load_settings
 from tests.conftest import make_pairs
@@ -127,10 +127,11 @@ def test_killed_run_is_resumed(warehouse: Path, bert: Path, tmp_path: Path):
     """After kill -9 between two shards the rerun keeps the finished one and ends as an unbroken run does (law 5)."""
     whole = score_dataset(request(warehouse, bert, tmp_path / "whole"))
     code = (
-        "import os, sys, signal\nfrom stsb_batch.scoring import job as score\nfrom tests.scoring.test_job import request\n"
-        "from pathlib import Path\nreal, done = score.score_shard, []\n"
-        "def dying(*a):\n  if done: os.kill(os.getpid(), signal.SIGKILL)\n  done.append(real(*a)); return done[0]\n"
-        "score.score_shard = dying\nscore.score_dataset(request(*map(Path, sys.argv[1:])))\n"
+        "import os, sys, signal\nfrom stsb_batch.scoring.job import open_job, plan_score, score_shards, RunMonitor\n"
+        "from tests.scoring.test_job import request\nfrom pathlib import Path\n"
+        "plan = plan_score(request(*map(Path, sys.argv[1:])))\n"
+        "with open_job(plan) as pending:\n  next(score_shards(plan.spec, pending, RunMonitor()))\n"
+        "  os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     broken = tmp_path / "broken"
     killed = subprocess.run([sys.executable, "-W", "ignore", "-c", code, warehouse, bert, broken], check=False)
@@ -197,10 +198,14 @@ def test_output_of_another_plan_is_refused_and_overwritten_on_request(warehouse,
 
 def test_input_changed_while_it_is_scored_is_not_committed(pairs_file: Path, bert: Path, tmp_path: Path):
     """A file rewritten between plan and commit is INPUT_CHANGED, and no output of it appears."""
-    plan = plan_score(request(pairs_file, bert, tmp_path / "out"))
-    with pytest.raises(BadDataError, match="INPUT_CHANGED"), open_job(plan) as pending, open_line(plan, pending) as line:
-        make_pairs(500, seed=9).write_parquet(pairs_file, row_group_size=100)
-        score_shard(line, pending[0])
+    done = []
+
+    def change(monitor: RunMonitor) -> None:
+        if not done:
+            done.append(make_pairs(500, seed=9).write_parquet(pairs_file, row_group_size=100))
+
+    with pytest.raises(BadDataError, match="INPUT_CHANGED"):
+        score_dataset(request(pairs_file, bert, tmp_path / "out"), on_progress=change)
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
@@ -310,7 +315,7 @@ def test_bad_path_is_told_before_the_model_loads(tmp_path: Path, monkeypatch: py
     make_pairs(3).drop("sentence2").write_parquet(tmp_path / "in.parquet")
     began = time.monotonic()
     with pytest.raises(BadDataError, match="sentence2"):
-        score_module.score_dataset(ScoreRequest(str(tmp_path / "in.parquet")))
+        score_dataset(ScoreRequest(str(tmp_path / "in.parquet")))
     assert time.monotonic() - began < 3
 
 

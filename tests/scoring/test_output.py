@@ -24,11 +24,11 @@ from stsb_batch.settings import load_settings
 from tests.conftest import make_pairs
 
 
-def score(location: Path | str, model: Path, output: Path | None = None, *, progress=None, **options) -> ScoreOutcome:
+def score(location: Path | str, model: Path, output: Path | None = None, *, on_progress=None, **options) -> ScoreOutcome:
     shard_rows = options.pop("shard_rows", 1_000_000)
     settings = load_settings().model_copy(update={"engine": "torch", "precision": "fp32", "shard_rows": shard_rows})
     asked = ScoreRequest(str(location), str(output) if output else None, model=str(model), settings=settings, **options)
-    return score_dataset(asked, progress=progress)
+    return score_dataset(asked, on_progress=on_progress)
 
 
 def write(path: Path, rows: int = 20, seed: int = 0, **columns) -> Path:
@@ -157,7 +157,7 @@ def test_labels_are_those_of_the_input_that_was_scored(tmp_path: Path, bert: Pat
             done.append(write(first, label=pl.lit(4.0)))
 
     with pytest.raises(BadFileError, match="INPUT_CHANGED"):
-        score(tmp_path / "in", bert, tmp_path / "out", progress=change)
+        score(tmp_path / "in", bert, tmp_path / "out", on_progress=change)
     assert done
     assert not (tmp_path / "out/_SUCCESS").exists()
 
@@ -171,7 +171,7 @@ def test_a_changed_input_can_be_scored_again(tmp_path: Path, bert: Path):
             done.append(write(path, 20, seed=7))
 
     with pytest.raises(BadFileError, match="INPUT_CHANGED"):
-        score(tmp_path / "in", bert, tmp_path / "out", shard_rows=10, progress=change, on_bad_file="fail")
+        score(tmp_path / "in", bert, tmp_path / "out", shard_rows=10, on_progress=change, on_bad_file="fail")
     assert score(tmp_path / "in", bert, tmp_path / "out", shard_rows=10).rows == 20
 
 

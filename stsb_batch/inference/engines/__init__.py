@@ -76,10 +76,16 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
 
 def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) -> Engine:
     """Load a checkpoint into an engine. `cache` is a folder for converted models, keyed by the weights' digest."""
-    if choice.engine == "openvino":
-        from stsb_batch.inference.engines.openvino_engine import OpenVinoEngine
+    return OPENERS[choice.engine](checkpoint, choice, cache)
 
-        return OpenVinoEngine(checkpoint, choice, cache=cache)
+
+def _open_openvino(checkpoint: Checkpoint, choice: EngineChoice, cache: Path) -> Engine:
+    from stsb_batch.inference.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(checkpoint, choice, cache=cache)
+
+
+def _open_torch(checkpoint: Checkpoint, choice: EngineChoice, _cache: Path) -> Engine:
     from stsb_batch.inference.engines.forward import PackedForward, exact_forward
     from stsb_batch.inference.engines.packed_engine import PackedEngine
     from stsb_batch.inference.engines.torch_engine import TorchEngine
@@ -88,3 +94,7 @@ def open_engine(checkpoint: Checkpoint, choice: EngineChoice, *, cache: Path) ->
     packs = choice.device == "cuda" and choice.precision != "fp32"
     packed = exact_forward(model, PackedForward) if packs else None
     return TorchEngine(model, choice) if packed is None else PackedEngine(packed, choice)
+
+
+Opener = Callable[[Checkpoint, EngineChoice, Path], Engine]
+OPENERS: dict[str, Opener] = {"torch": _open_torch, "openvino": _open_openvino}  # a new engine is one more entry

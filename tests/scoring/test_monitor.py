@@ -7,8 +7,8 @@ import sys
 import time
 
 CODE = (
-    "import sys\nfrom stsb_batch.scoring.watchdog import watchdog\n"
-    "with watchdog(float(sys.argv[1])) as alive:\n  print('at work', flush=True)\n  sys.stdin.readline()\n"
+    "import sys\nfrom stsb_batch.scoring.monitor import RunMonitor, watchdog\n"
+    "with watchdog(RunMonitor(), float(sys.argv[1])):\n  print('at work', flush=True)\n  sys.stdin.readline()\n"
 )
 
 
