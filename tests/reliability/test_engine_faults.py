@@ -39,7 +39,7 @@ def test_device_that_stays_lost_is_unavailable(case: Case, tmp_path: Path):
     """After two fresh processes the run gives up with 69, and what is committed stays."""
     gone = case.run(tmp_path / "out", engine={"sickness": "lost", "batches": 2}, restarts=2)
     assert gone["code"] == 69, gone["said"]
-    assert "The device answers no more" in gone["said"]
+    assert "The device has stopped responding" in gone["said"]
     check_visible(case, tmp_path / "out")
     finish(case, tmp_path / "out")
 

@@ -151,10 +151,14 @@ def test_killed_run_is_resumed(warehouse: Path, bert: Path, tmp_path: Path):
 def test_run_killed_while_writing_leaves_nothing_visible(warehouse: Path, bert: Path, tmp_path: Path):
     """Kill -9 in the middle of a shard leaves no file under a final name, and the rerun sweeps the staging."""
     code = (
-        "import os, sys, signal\nfrom stsb_batch.pairs import source\nfrom tests.scoring.test_job import request\n"
-        "from stsb_batch.scoring import job as score\nfrom pathlib import Path\nreal = source.read_windows\n"
-        "def dying(*a, **k):\n  yield from real(*a, **k)\n  os.kill(os.getpid(), signal.SIGKILL)\n"
-        "source.read_windows = dying\nscore.score_dataset(request(*map(Path, sys.argv[1:])))\n"
+        "import os, sys, signal\nfrom dataclasses import replace\nfrom pathlib import Path\n"
+        "from stsb_batch.scoring.job import open_job, plan_score, score_shards, RunMonitor\n"
+        "from tests.scoring.test_job import request\n"
+        "plan = plan_score(request(*map(Path, sys.argv[1:])))\n"
+        "def die(monitor):\n  if monitor.rows > 150: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with open_job(plan) as pending:\n"
+        "  cut = [replace(shard, source=replace(shard.source, window_rows=50)) for shard in pending]\n"
+        "  list(score_shards(plan.spec, cut, RunMonitor(0, die)))\n"
     )
     broken = tmp_path / "broken"
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, warehouse, bert, broken], check=False)

@@ -42,7 +42,7 @@ def test_files_left_out_do_not_hide_rows_without_a_score(request_: ScoreRequest,
         "(NULL_INPUT 3), the limit is 1.00% (--warn-bad-rows)."
     )
     assert list(outcome.remarks) == ["files left out", "many rows without a score"]
-    assert "2 of 4 WARN: rows without a score, files left out." in score_page(outcome, plan_score(request_)).headline
+    assert "2 of 3 WARN: rows without a score, files left out." in score_page(outcome, plan_score(request_)).headline
 
 
 def test_lenient_ends_with_0_and_still_says_why(request_: ScoreRequest, tmp_path: Path):
