@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pyarrow as pa
 
-from stsb_batch.errors import BadDataError, StsbBatchError, shown
+from stsb_batch.errors import BadDataError, StsbBatchError, escape_control
 from stsb_batch.inference.pipeline import Progress, ScoredPairs
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.quarantine import RowQuarantine
@@ -109,7 +109,7 @@ class ShardRun:
 
     def _judge_bad_rows(self, scored: ScoredPairs, window: Window) -> None:
         """Raise `BadDataError` for the first bad row when asked to, and when a shard alone breaks the run's budget."""
-        name, bad = shown(self._shard.source.relative), np.flatnonzero(np.isnan(scored.scores))
+        name, bad = escape_control(self._shard.source.relative), np.flatnonzero(np.isnan(scored.scores))
         if len(bad) and self._plan.request.on_bad_row == "fail":
             row = self._shard.first_row + window.first_row + int(bad[0])
             raise BadDataError(
@@ -151,7 +151,7 @@ def score_shard(line: Line, shard: Shard, progress: Progress | None = None) -> d
         source.check_unchanged(shard.source)
         quarantine.commit(plan.target.side_path(shard.output))
         result = sink.commit(staged, plan.target.path(shard.output))
-    log.info("%s: %d rows in %.1f s", shown(shard.output), run.sketch.rows, time.perf_counter() - began)
+    log.info("%s: %d rows in %.1f s", escape_control(shard.output), run.sketch.rows, time.perf_counter() - began)
     return result
 
 
