@@ -14,7 +14,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 
 from stsb_batch.durable import json_sha256
-from stsb_batch.errors import shown
+from stsb_batch.errors import escape_control
 
 Values = dict[str, Any]
 PARAMETER = "parameter "  # in front of a parameter's name
@@ -107,4 +107,4 @@ def _text(value: Any) -> str:
     """Write a value for people: a cron schedule as its line and time zone, all else as JSON."""
     if isinstance(value, list) and value and all(isinstance(one, dict) and "cron" in one for one in value):
         return ", ".join(f"{one['cron']} {one['timezone']}" for one in value)
-    return shown(json.dumps(value, ensure_ascii=False, default=str))
+    return escape_control(json.dumps(value, ensure_ascii=False, default=str))

@@ -31,7 +31,7 @@ from flows.deployments import (
 )
 from flows.server import prefect_home, server_address
 from stsb_batch.durable import exclusive_lock
-from stsb_batch.errors import ConfigError, UnavailableError, shown
+from stsb_batch.errors import ConfigError, UnavailableError, escape_control
 from stsb_batch.refresh.label_files import GLUE
 from stsb_batch.schedule import run_dates as nights
 from stsb_batch.settings import check_prefect_home, load_settings
@@ -83,7 +83,7 @@ class Schedule:
             schedule = server_schedules.CronSchedule(cron=self.cron, timezone=self.timezone)
         except ValidationError:
             raise ConfigError(
-                f"{shown(self.cron)}: not a cron schedule. Write minute, hour, day, month, weekday: '0 2 * * *'."
+                f"{escape_control(self.cron)}: not a cron schedule. Write minute, hour, day, month, weekday: '0 2 * * *'."
             ) from None
         return asyncio.run(schedule.get_dates(count, start=since))
 

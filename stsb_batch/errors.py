@@ -117,8 +117,8 @@ def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchErro
     return StorageError(f"{path}: {reason} while {doing}. Run the same command again once the storage is well.")
 
 
-def shown(name: object) -> str:
-    """Return a name as it may be shown: control, format and undecodable characters are escaped."""
+def escape_control(name: object) -> str:
+    """Return a name that is safe to print: control, format and undecodable characters are escaped."""
     return "".join(c if unicodedata.category(c)[0] != "C" else c.encode("unicode_escape").decode() for c in str(name))
 
 
@@ -126,4 +126,4 @@ def first_line(error: BaseException) -> str:
     """Return the first line of a library's error that says something, at most 200 characters, else the error's kind."""
     lines = (line.strip() for line in str(error).splitlines())
     found = next((line for line in lines if line and not line.startswith("Exception from ")), None)  # OpenVINO's places
-    return shown(found[:200]) if found else type(error).__name__
+    return escape_control(found[:200]) if found else type(error).__name__

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from stsb_batch.durable import json_sha256
-from stsb_batch.errors import ModelIntegrityError, first_line, shown, storage_error
+from stsb_batch.errors import ModelIntegrityError, escape_control, first_line, storage_error
 
 FORMAT = 2
 MARKS = ("format", "sha256")  # two of them: a flipped bit leaves one, and no sealed file looks like an earlier one
@@ -43,7 +43,7 @@ def read_sealed(path: Path, shape: object, earlier: object = None) -> tuple[obje
         found, checked = unseal(path.read_bytes())
         check_shape(found, shape if checked or earlier is None else earlier)
     except ValueError as error:
-        raise ModelIntegrityError(f"{path}: {shown(error)}. Restore it from a backup.") from None
+        raise ModelIntegrityError(f"{path}: {escape_control(error)}. Restore it from a backup.") from None
     except PermissionError as error:
         raise storage_error(error, "reading", path) from None
     return found, checked

@@ -34,7 +34,7 @@ from stsb_batch.cli.models import (
 )
 from stsb_batch.cli.output import unread_ends_with
 from stsb_batch.cli.refresh import training
-from stsb_batch.errors import DeviceLostError, StsbBatchError, UsageError, shown, storage_error
+from stsb_batch.errors import DeviceLostError, StsbBatchError, UsageError, escape_control, storage_error
 
 EXIT_CODES = """Exit codes: 0 done · 10 done, many rows without a score · 11 done, files left out
 (with --lenient 0, with --strict 65) ·
@@ -232,7 +232,10 @@ def _suggest_quotes(arguments: list[str]) -> None:
     files = [argument for argument in arguments if not argument.startswith("-") and Path(argument).exists()]
     if len(files) > 1:
         pattern = Path(files[0]).parent / f"*{Path(files[0]).suffix}"
-        print(f"A pattern has to be quoted, so that the shell does not spell it out: '{shown(pattern)}'", file=sys.stderr)
+        print(
+            f"A pattern has to be quoted, so that the shell does not spell it out: '{escape_control(pattern)}'",
+            file=sys.stderr,
+        )
 
 
 def _start_again(error: DeviceLostError) -> None:

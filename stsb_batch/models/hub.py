@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from stsb_batch.errors import NothingToReadError, UnavailableError, shown
+from stsb_batch.errors import NothingToReadError, UnavailableError, escape_control
 
 MODEL_PATTERNS = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "merges.txt", "*tokens*.json"]
 
@@ -37,7 +37,9 @@ def fetch_snapshot(
             local_files_only=not is_online,
         )
     except HFValidationError:
-        raise NothingToReadError(f"{shown(repository)}: neither a folder nor a {kind} of the hub. Check the path.") from None
+        raise NothingToReadError(
+            f"{escape_control(repository)}: neither a folder nor a {kind} of the hub. Check the path."
+        ) from None
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise NothingToReadError(f"{repository}: the hub has no such {kind} or revision, or it needs a login.") from error
     except (LocalEntryNotFoundError, OSError) as error:

@@ -26,8 +26,8 @@ from stsb_batch.errors import (
     ModelIntegrityError,
     NothingToReadError,
     UsageError,
+    escape_control,
     first_line,
-    shown,
     storage_error,
 )
 from stsb_batch.models.checkpoint import Checkpoint, file_digests, open_checkpoint
@@ -138,7 +138,9 @@ def find_version(home: Path, reference: str) -> Version:
 def check_name(name: str) -> None:
     """Raise `UsageError` for what cannot be the name of a model."""
     if not NAME.fullmatch(name) or name == POINTER:
-        raise UsageError(f"{shown(name)}: not a model name. Use lower-case letters, digits, dot, dash and underscore.")
+        raise UsageError(
+            f"{escape_control(name)}: not a model name. Use lower-case letters, digits, dot, dash and underscore."
+        )
 
 
 def register(home: Path, name: str, candidate: Path, card: dict) -> Version:

@@ -3,7 +3,7 @@
 import zlib
 from pathlib import Path
 
-from stsb_batch.errors import shown
+from stsb_batch.errors import escape_control
 
 HEAD = 4_096
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -29,7 +29,7 @@ def conversion(path: Path) -> str | None:
         return None
     target = path.with_suffix(".parquet")
     target = target if target != path else path.with_suffix(".converted.parquet")
-    names = {"path": shown(path).replace("'", "''"), "target": shown(target).replace("'", "''")}
+    names = {"path": escape_control(path).replace("'", "''"), "target": escape_control(target).replace("'", "''")}
     return "Convert it: " + command.format(function=function.format(**names), options=options, **names)
 
 

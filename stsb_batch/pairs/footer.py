@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from stsb_batch.errors import shown
+from stsb_batch.errors import escape_control
 from stsb_batch.pairs.thrift import Struct, ThriftError, read_struct
 
 
@@ -164,4 +164,4 @@ def _is_utf8(name: bytes) -> bool:
 
 
 def _text(name: bytes) -> str:
-    return shown(name.decode(errors="backslashreplace"))
+    return escape_control(name.decode(errors="backslashreplace"))

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from stsb_batch.errors import BadDataError, shown
+from stsb_batch.errors import BadDataError, escape_control
 
 MAGIC = (b"PAR1", b"PARE")  # at both ends of a Parquet file; the second where its footer is encrypted
 ENDINGS = (".parquet", ".parq", ".pq")  # such a file is meant to be Parquet, so it is an error when it is not
@@ -42,6 +42,7 @@ def refuse_tables(files: list[Path]) -> None:
         for entry, (name, export) in TABLES.items():
             if next(folder.glob(entry), None) is not None:
                 raise BadDataError(
-                    f"{shown(folder)}: is the folder of a table ({name}), whose files also hold rows that were deleted or "
-                    f"replaced. Export its live rows and score those: {export.format(table=shown(folder))}"
+                    f"{escape_control(folder)}: is the folder of a table ({name}), whose files also hold rows that were "
+                    f"deleted or replaced. Export its live rows and score those: "
+                    f"{export.format(table=escape_control(folder))}"
                 )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import polars as pl
 
-from stsb_batch.errors import UsageError, shown
+from stsb_batch.errors import UsageError, escape_control
 from stsb_batch.pairs.schema import LABEL_RANGE
 
 LOW_SHARE = 0.4  # labels that never leave this much of the scale, at its low end, are hardly on it
@@ -22,7 +22,7 @@ def parse_scale(text: str | None) -> tuple[float, float]:
         low, high = math.nan, math.nan
     if not (low < high and math.isfinite(high - low)):
         raise UsageError(
-            f"--label-scale {shown(text)}: not a scale. Write its two ends, the lower one first: --label-scale 0,1."
+            f"--label-scale {escape_control(text)}: not a scale. Write its two ends, the lower one first: --label-scale 0,1."
         )
     return low, high
 

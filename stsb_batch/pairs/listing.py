@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stsb_batch.errors import NothingToReadError, UsageError, shown, storage_error
+from stsb_batch.errors import NothingToReadError, UsageError, escape_control, storage_error
 from stsb_batch.pairs.convert import conversion
 from stsb_batch.pairs.kinds import is_parquet, refuse_tables
 
@@ -31,7 +31,7 @@ def find_files(location: str) -> Listing:
     nothing is there, and `BadDataError` for the files of a table, some of whose rows may be deleted ones.
     """
     if "://" in location:
-        scheme = shown(location.split("://", maxsplit=1)[0])  # the rest may hold a password
+        scheme = escape_control(location.split("://", maxsplit=1)[0])  # the rest may hold a password
         raise UsageError(f"{scheme}://: only local files are read so far. Copy the data to a local folder first.")
     if not location:
         raise UsageError("The input is an empty string. Name a Parquet file, a folder or a quoted glob.")
@@ -44,7 +44,7 @@ def find_files(location: str) -> Listing:
     elif glob.has_magic(location):
         root, found = _fixed_part(path), _matches(location, _fixed_part(path))
     else:
-        raise NothingToReadError(f"{shown(location)}: no such file or folder. Check the path.")
+        raise NothingToReadError(f"{escape_control(location)}: no such file or folder. Check the path.")
     files, doubles, passed_over, seen = [], [], [], set()
     for file in sorted(set(found)):
         relative = file.relative_to(root)
@@ -59,13 +59,13 @@ def find_files(location: str) -> Listing:
     if not files:
         beside = f" ({describe_passed_over(passed_over)})" if passed_over else ""
         remedy = next(filter(None, (conversion(root / name) for name in passed_over)), "Check the path or the pattern")
-        raise NothingToReadError(f"{shown(location)}: holds no Parquet file{beside}. {remedy}.")
+        raise NothingToReadError(f"{escape_control(location)}: holds no Parquet file{beside}. {remedy}.")
     return Listing(files, doubles, root, passed_over)
 
 
 def describe_passed_over(files: list[Path]) -> str:
     """Say how many files were passed over, and which."""
-    names = ", ".join(shown(name) for name in files[:NAMED]) + (", ..." if len(files) > NAMED else "")
+    names = ", ".join(escape_control(name) for name in files[:NAMED]) + (", ..." if len(files) > NAMED else "")
     were = "1 file is not Parquet and was" if len(files) == 1 else f"{len(files):,} files are not Parquet and were"
     return f"{were} passed over: {names}"
 

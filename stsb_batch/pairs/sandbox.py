@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stsb_batch.errors import BadFileError, UnavailableError, shown
+from stsb_batch.errors import BadFileError, UnavailableError, escape_control
 from stsb_batch.pairs.probe import MEMORY, UNSUPPORTED_WORDS
 
 SILENCE_SECONDS = 10.0  # a child that says nothing for so long is stuck in one file
@@ -50,11 +50,13 @@ class Sandbox:
             code, words = child.wait(), child.stderr.read(2_000)
             self._end()
             reason, message = _cause_of_death(code, words)
-            raise BadFileError(reason, f"{name}: {reason}, {shown(message)}. Replace it.")
+            raise BadFileError(reason, f"{name}: {reason}, {escape_control(message)}. Replace it.")
         if not reply["ok"]:
             refused = reply.get("permission")
             remedy = "Check its owner and mode, and those of its folder" if refused else reply.get("remedy")
-            message = f"{name}: {reply['reason']}, {shown(reply['message'])}. {remedy or 'Replace or remove the file'}."
+            message = (
+                f"{name}: {reply['reason']}, {escape_control(reply['message'])}. {remedy or 'Replace or remove the file'}."
+            )
             raise BadFileError(reply["reason"], message, exit_code=77 if refused else None)
         return reply
 
@@ -89,7 +91,9 @@ class Sandbox:
                 self._child.kill()
                 words = self._child.stderr.read(2_000).decode(errors="replace").splitlines()
                 self._end()
-                raise UnavailableError(f"The process that opens files first did not start ({shown(' '.join(words[-1:]))}).")
+                raise UnavailableError(
+                    f"The process that opens files first did not start ({escape_control(' '.join(words[-1:]))})."
+                )
         return self._child
 
     def _end(self) -> None:

@@ -6,7 +6,7 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from stsb_batch.errors import BadFileError, shown
+from stsb_batch.errors import BadFileError, escape_control
 from stsb_batch.pairs.column_copy import CannotCopy, ColumnCopy
 from stsb_batch.pairs.footer import UnreadableFooter
 from stsb_batch.pairs.quarantine import RowQuarantine, choose_rows
@@ -77,5 +77,5 @@ class ScoredFile:
         check_unchanged(self._shard.source)
         reason = getattr(error, "reason", "CORRUPT_FILE")
         return BadFileError(
-            reason, f"{shown(self._shard.source.relative)}: {reason}, {error}. Nothing of the file was committed."
+            reason, f"{escape_control(self._shard.source.relative)}: {reason}, {error}. Nothing of the file was committed."
         )

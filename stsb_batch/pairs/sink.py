@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import exclusive_lock, file_sha256, replace_durably
-from stsb_batch.errors import CannotCreateError, PermissionDeniedError, UsageError, shown, storage_error
+from stsb_batch.errors import CannotCreateError, PermissionDeniedError, UsageError, escape_control, storage_error
 from stsb_batch.pairs.layout import STAGING, Target, earlier, report_of
 from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
@@ -62,7 +62,8 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
             continue
         if not Path(os.path.realpath(target.root / source.relative)).is_relative_to(os.path.realpath(target.root)):
             raise UsageError(
-                f"{shown(source.relative)}: a link leads its output out of {target.root}. Choose another place with -o."
+                f"{escape_control(source.relative)}: a link leads its output out of {target.root}. "
+                "Choose another place with -o."
             )
         if source.path.is_relative_to(target.root):
             raise UsageError(f"{target.root}: the output folder holds the input {source.path.name}. Choose another with -o.")

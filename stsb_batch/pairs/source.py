@@ -15,7 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.errors import BadFileError, UsageError, first_line, shown
+from stsb_batch.errors import BadFileError, UsageError, escape_control, first_line
 from stsb_batch.pairs.listing import Listing
 from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
@@ -35,7 +35,7 @@ class BadFile:
     error: BadFileError
 
     def to_json(self) -> dict[str, str]:
-        return {"path": shown(self.relative), "reason": self.error.reason, "message": str(self.error)}
+        return {"path": escape_control(self.relative), "reason": self.error.reason, "message": str(self.error)}
 
 
 @dataclass(frozen=True)
@@ -107,18 +107,18 @@ def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple
         try:
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(relative)):
                 raise BadFileError(
-                    "UNSUPPORTED", f"{shown(relative)}: UNSUPPORTED, control characters in its name. Rename it."
+                    "UNSUPPORTED", f"{escape_control(relative)}: UNSUPPORTED, control characters in its name. Rename it."
                 )
-            sandbox.probe_footer(path, shown(relative))
+            sandbox.probe_footer(path, escape_control(relative))
             source = inspect_file(path, relative)
             problems = check_columns(source.schema, columns)
             if problems:
-                raise BadFileError("SCHEMA", "\n".join(f"{shown(relative)}: {problem}." for problem in problems))
+                raise BadFileError("SCHEMA", "\n".join(f"{escape_control(relative)}: {problem}." for problem in problems))
         except BadFileError as error:
             bad.append(BadFile(relative, error))
             continue
         score_taken += [
-            f"{shown(relative)}: {name}"
+            f"{escape_control(relative)}: {name}"
             for name in source.schema.names
             if name.lower() in (columns.score.lower(), columns.status.lower())  # most readers fold case
         ]
@@ -139,7 +139,7 @@ def probe_rows(source: SourceFile, names: list[str] | None, sandbox: Sandbox) ->
     """
     fields = [field for field in source.schema if names is None or field.name in names]
     weight = sandbox.probe_pages(
-        source.path, shown(source.relative), names, [field.name for field in fields if has_lengths(field.type)]
+        source.path, escape_control(source.relative), names, [field.name for field in fields if has_lengths(field.type)]
     )
     return replace(source, window_rows=max(1, min(WINDOW_ROWS, int(WINDOW_BYTES // max(1.0, weight)))))
 
@@ -153,11 +153,12 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
             schema = metadata.schema.to_arrow_schema()
     except PermissionError as error:
         raise BadFileError(
-            "IO", f"{shown(relative)}: IO, no permission to read it. Check its mode.", exit_code=77
+            "IO", f"{escape_control(relative)}: IO, no permission to read it. Check its mode.", exit_code=77
         ) from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise BadFileError(
-            "CORRUPT_FILE", f"{shown(relative)}: CORRUPT_FILE, not readable Parquet ({first_line(error)}). Replace it."
+            "CORRUPT_FILE",
+            f"{escape_control(relative)}: CORRUPT_FILE, not readable Parquet ({first_line(error)}). Replace it.",
         ) from error
     return SourceFile(
         path=path,
@@ -174,7 +175,9 @@ def open_file(source: SourceFile) -> BinaryIO:
         return source.path.open("rb")
     except OSError as error:
         check_unchanged(source)
-        raise BadFileError("IO", f"{shown(source.relative)}: IO, {error.strerror}. Check the file and its mode.") from error
+        raise BadFileError(
+            "IO", f"{escape_control(source.relative)}: IO, {error.strerror}. Check the file and its mode."
+        ) from error
 
 
 def _stamp(file: BinaryIO) -> Stamp:
@@ -234,7 +237,7 @@ def check_unchanged(source: SourceFile) -> None:
 def _changed(source: SourceFile) -> BadFileError:
     return BadFileError(
         "INPUT_CHANGED",
-        f"{shown(source.relative)}: INPUT_CHANGED, the file was changed while it was scored; nothing of it was "
+        f"{escape_control(source.relative)}: INPUT_CHANGED, the file was changed while it was scored; nothing of it was "
         "committed. Run the same command again.",
     )
 
@@ -269,11 +272,12 @@ def read_windows(shard: Shard, names: list[str] | None, groups: tuple[int, ...] 
         reason = "IO" if isinstance(error, OSError) and error.errno else "CORRUPT_FILE"
         raise BadFileError(
             reason,
-            f"{shown(relative)}: {reason}, cannot be read after row {first_row:,} ({first_line(error)}); nothing of it was "
-            "committed. Replace the file.",
+            f"{escape_control(relative)}: {reason}, cannot be read after row {first_row:,} ({first_line(error)}); "
+            "nothing of it was committed. Replace the file.",
         ) from error
     if first_row != rows_promised:
         raise BadFileError(
             "CORRUPT_FILE",
-            f"{shown(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises {rows_promised:,}. Replace it.",
+            f"{escape_control(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises "
+            f"{rows_promised:,}. Replace it.",
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from stsb_batch.errors import BadDataError, NothingToReadError, shown
+from stsb_batch.errors import BadDataError, NothingToReadError, escape_control
 from stsb_batch.models.hub import fetch_snapshot
 from stsb_batch.pairs.kinds import is_parquet
 from stsb_batch.pairs.label_scale import doubt, map_labels
@@ -59,7 +59,7 @@ def read_labelled(
             left_out.update(faults)
             labels.append(frame["label"].to_numpy())
     if why := doubt(np.concatenate(labels), columns.label_scale):
-        log.warning("%s: %s", shown(Path(reference).name), why)
+        log.warning("%s: %s", escape_control(Path(reference).name), why)
     return LabelledParts(frames, dict(left_out))
 
 
@@ -71,12 +71,12 @@ def _read(
     if reference == GLUE or path.is_dir():
         for name, files in (_glue_splits(timeout) if reference == GLUE else find_splits(path, reference)).items():
             frames = [read_rows(file, columns, slice_column, sandbox, split=False) for file in files]
-            where = shown(files[0].name) if len(files) == 1 else f"{len(files)} files of {shown(name)}"
+            where = escape_control(files[0].name) if len(files) == 1 else f"{len(files)} files of {escape_control(name)}"
             yield name, pl.concat(frames), where
         return
     if not path.exists():
         raise NothingToReadError(f"{reference}: no such labels. Name a Parquet file, a folder, or {GLUE}.")
-    frame, where = read_rows(path, columns, slice_column, sandbox, split=True), shown(path.name)
+    frame, where = read_rows(path, columns, slice_column, sandbox, split=True), escape_control(path.name)
     if "split" not in frame.columns:
         yield "", frame, where
         return
@@ -86,7 +86,7 @@ def _read(
     if keys.null_count():
         raise BadDataError(f"{where}: {keys.null_count()} rows have no split, first in row {keys.is_null().arg_max()}.")
     for name in in_order(set(names.values())):
-        yield name, frame.filter(keys == name).drop("split"), f"{where} split {shown(name)}"
+        yield name, frame.filter(keys == name).drop("split"), f"{where} split {escape_control(name)}"
 
 
 def split_name(text: str) -> str:
@@ -127,7 +127,7 @@ def _split_folders(folders: dict[str, Path], reference: str) -> dict[str, list[P
         if name not in SPLITS or not parts:
             continue
         if name in found:
-            raise BadDataError(f"{reference}: {shown(folder.name)} is the same split as another folder. Keep one.")
+            raise BadDataError(f"{reference}: {escape_control(folder.name)} is the same split as another folder. Keep one.")
         if NUMBERED.fullmatch(parts[0].stem):
             _check_whole(parts, name, reference)
         found[name] = parts
@@ -159,13 +159,14 @@ def _check_whole(parts: list[Path], split: str, reference: str) -> None:
         number, of = (int(numbered[2]), int(numbered[3])) if numbered else (0, 1)
         if of != count or number in numbers or number >= count or bool(numbered) != bool(first):
             raise BadDataError(
-                f"{reference}: {shown(part.name)} is the same split as another file ({shown(split)}). Keep one of the two."
+                f"{reference}: {escape_control(part.name)} is the same split as another file "
+                f"({escape_control(split)}). Keep one of the two."
             )
         numbers.append(number)
     lost = next((number for number in range(count) if number not in numbers), None)
     if lost is not None:
         name = f"{first[1]}-{lost:0{len(first[2])}d}-of-{first[3]}{'-*' if first[4] else ''}.parquet"
-        raise BadDataError(f"{reference}: {shown(name)} is missing, one of {count} files of its split. Copy all.")
+        raise BadDataError(f"{reference}: {escape_control(name)} is missing, one of {count} files of its split. Copy all.")
 
 
 def _glue_splits(timeout: float) -> dict[str, list[Path]]:

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.errors import BadDataError, BadFileError, first_line, shown
+from stsb_batch.errors import BadDataError, BadFileError, escape_control, first_line
 from stsb_batch.pairs.kinds import refuse_tables
 from stsb_batch.pairs.label_scale import doubt, is_on_scale
 from stsb_batch.pairs.probe import has_lengths
@@ -27,7 +27,7 @@ def read_rows(path: Path, columns: Columns, slice_column: str | None, sandbox: S
     The file is opened in the sandbox first, and no other column is decoded, whatever it holds. Raises
     `BadFileError`, and `BadDataError` for a file of a table.
     """
-    name, label = shown(path.name), columns.label or "label"
+    name, label = escape_control(path.name), columns.label or "label"
     needed = [columns.left, columns.right, label, *([slice_column] if slice_column else []), *(["split"] if split else [])]
     refuse_tables([path])
     sandbox.probe_footer(path, name, needed)
@@ -40,7 +40,7 @@ def read_rows(path: Path, columns: Columns, slice_column: str | None, sandbox: S
     if split and not problems and not is_text(schema.field("split").type):
         problems.append(f"column 'split' is {schema.field('split').type}, not text")
     if problems:
-        raise BadFileError("SCHEMA", f"{name}: {shown('; '.join(problems))}.")
+        raise BadFileError("SCHEMA", f"{name}: {escape_control('; '.join(problems))}.")
     fields = [field for field in schema if field.name in needed]
     sandbox.probe_pages(path, name, [f.name for f in fields], [f.name for f in fields if has_lengths(f.type)])
     table = _table(path, name, [field.name for field in fields])

@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from stsb_batch.errors import ModelIntegrityError, shown
+from stsb_batch.errors import ModelIntegrityError, escape_control
 from stsb_batch.models.registry import Version, whole_versions
 from stsb_batch.pairs.label_scale import card_scale
 from stsb_batch.refresh.gate import GateLimits
@@ -72,5 +72,5 @@ def _versions_chart(newest: Version) -> str:
 
 def _code(text: object) -> str:
     """Show a name in Markdown as it is, whatever characters it has."""
-    name = shown(text).replace("`", "'").replace("|", "\\|")
+    name = escape_control(text).replace("`", "'").replace("|", "\\|")
     return f"`{name}`"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from stsb_batch.errors import BadDataError, BadFileError, shown
+from stsb_batch.errors import BadDataError, BadFileError, escape_control
 from stsb_batch.pairs.listing import find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import BLANK, Columns, check_columns
@@ -34,7 +34,7 @@ def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS, spa
         sources = [_open(path, relative, columns, sandbox) for path, relative in find_files(location).files]
     total = sum(source.rows for source in sources)
     if not total:
-        raise BadDataError(f"{shown(location)}: has no rows. Name Parquet of real pairs.")
+        raise BadDataError(f"{escape_control(location)}: has no rows. Name Parquet of real pairs.")
     wanted = np.arange(min(rows, total))
     if spaced:
         wanted = np.unique(np.linspace(0, total - 1, len(wanted)).astype(np.int64))
@@ -57,11 +57,11 @@ def read_texts(location: str, columns: Columns) -> tuple[str, ...]:
 
 
 def _open(path: Path, relative: Path, columns: Columns, sandbox: Sandbox) -> SourceFile:
-    sandbox.probe_footer(path, shown(relative), [columns.left, columns.right])
+    sandbox.probe_footer(path, escape_control(relative), [columns.left, columns.right])
     source = inspect_file(path, relative)
     problems = check_columns(source.schema, Columns(columns.left, columns.right))
     if problems:
-        raise BadFileError("SCHEMA", f"{shown(relative)}: {shown('; '.join(problems))}.")
+        raise BadFileError("SCHEMA", f"{escape_control(relative)}: {escape_control('; '.join(problems))}.")
     return probe_rows(source, [columns.left, columns.right], sandbox)
 
 
@@ -74,7 +74,7 @@ def _take(source: SourceFile, rows: np.ndarray, columns: Columns) -> list[pa.Tab
             break
         here = rows[(rows >= window.first_row) & (rows < window.first_row + window.rows.num_rows)]
         sides = [window.rows.column(name).take(pa.array(here - window.first_row)) for name in (columns.left, columns.right)]
-        names = pa.array([shown(source.relative)] * len(here), pa.string())
+        names = pa.array([escape_control(source.relative)] * len(here), pa.string())
         taken.append(
             pa.table({"file": names, "row": here, "left": sides[0].cast(pa.string()), "right": sides[1].cast(pa.string())})
         )

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from stsb_batch.errors import shown
+from stsb_batch.errors import escape_control
 from stsb_batch.inference.scorer import open_plain_scorer
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.refresh.churn import Churn, measure_churn
@@ -30,7 +30,7 @@ class SampleChurn:
     def texts(self, position: int) -> tuple[str, str]:
         """Return the two texts at a position of the sample, fit to be shown."""
         cells = (self.sample.rows[side][position].cast(pa.binary()).as_py() for side in ("left", "right"))
-        left, right = (shown((cell or b"").decode(errors="replace")) for cell in cells)
+        left, right = (escape_control((cell or b"").decode(errors="replace")) for cell in cells)
         return left, right
 
     def to_card(self) -> dict:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, shown
+from stsb_batch.errors import ConfigError, NothingToReadError, UsageError, escape_control
 from stsb_batch.pairs import sink
 from stsb_batch.pairs.listing import find_files
 from stsb_batch.pairs.source import is_recorded
@@ -27,7 +27,7 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ConfigError(f"{shown(name)}: no such time zone. Name one like Europe/Berlin or UTC.") from None
+        raise ConfigError(f"{escape_control(name)}: no such time zone. Name one like Europe/Berlin or UTC.") from None
 
 
 def check_night(night: str) -> str:
@@ -35,7 +35,7 @@ def check_night(night: str) -> str:
     try:
         return dt.date.fromisoformat(night).isoformat()
     except ValueError:
-        raise UsageError(f"{shown(night)}: not a night. Write the date as YYYY-MM-DD.") from None
+        raise UsageError(f"{escape_control(night)}: not a night. Write the date as YYYY-MM-DD.") from None
 
 
 def night_of(moment: dt.datetime, timezone: str) -> str:
@@ -60,7 +60,7 @@ def finish_time(clock: str | None, start: dt.datetime, timezone: str) -> dt.date
     try:
         time = dt.time.fromisoformat(clock)
     except ValueError:
-        raise UsageError(f"{shown(clock)}: not a time of day. Write it as HH:MM, for example 07:00.") from None
+        raise UsageError(f"{escape_control(clock)}: not a time of day. Write it as HH:MM, for example 07:00.") from None
     here = start.astimezone(zone(timezone))
     days = (here.date(), here.date() + dt.timedelta(days=1))
     clocks = (dt.datetime.combine(day, time.replace(fold=fold), zone(timezone)) for day in days for fold in (0, 1))
@@ -88,7 +88,7 @@ def night_output(output: str, night: str) -> Path:
     """
     place = Path(output.replace(NIGHT, night)) if NIGHT in output else Path(output, night)
     if place.suffix == ".parquet":
-        raise UsageError(f"{shown(output)}: a night's scores are a folder. Leave '.parquet' out of -o.")
+        raise UsageError(f"{escape_control(output)}: a night's scores are a folder. Leave '.parquet' out of -o.")
     return place
 
 
@@ -152,9 +152,11 @@ def _has_more(location: str, output: str, night: str) -> bool:
     manifest = _manifest(output, night)
     late, changed = _unscored(location, night, manifest or {"files": []})
     if changed:
-        log.warning("night %s: input was changed after it was scored (%s)", night, ", ".join(map(shown, changed[:NAMED])))
+        log.warning(
+            "night %s: input was changed after it was scored (%s)", night, ", ".join(map(escape_control, changed[:NAMED]))
+        )
     left_out = {file["path"] for file in manifest["bad_files"]} if manifest else set()
-    return any(shown(relative) not in left_out for relative in late)
+    return any(escape_control(relative) not in left_out for relative in late)
 
 
 def due_nights(location: str, output: str, night: str, newest: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from stsb_batch.durable import file_sha256, write_atomically
-from stsb_batch.errors import BadDataError, StsbBatchError, first_line, shown
+from stsb_batch.errors import BadDataError, StsbBatchError, escape_control, first_line
 from stsb_batch.pairs import sink
 from stsb_batch.pairs.layout import earlier, report_of
 from stsb_batch.pairs.quarantine import sweep_side_files, withdraw
@@ -53,7 +53,7 @@ class ScoreOutcome:
         """Return what is not as it should be in a run that is done: words for its state -> figures, limit and option."""
         found = {}
         if self.bad_files:
-            names = ", ".join(f"{shown(bad.relative)} {bad.error.reason}" for bad in self.bad_files[:NAMED])
+            names = ", ".join(f"{escape_control(bad.relative)} {bad.error.reason}" for bad in self.bad_files[:NAMED])
             more = f" and {len(self.bad_files) - NAMED:,} more" if len(self.bad_files) > NAMED else ""
             found[FILES_LEFT_OUT] = f"files left out: {len(self.bad_files):,} ({names}{more}; --on-bad-file)"
         if self.bad_rows > whole_share(self.request.warn_bad_rows, self.rows):
@@ -102,7 +102,7 @@ def finish_job(plan: ScorePlan, scored: list[ShardResult]) -> ScoreOutcome:
         log.warning(
             "%s: %.1f %% of the tokens are unknown to the model's tokeniser (limit %.0f %%): their scores say little. Use a "
             "model that was made for the language of these texts.",
-            shown(plan.request.location),
+            escape_control(plan.request.location),
             100 * sketch.unknown_token_rate,
             100 * UNKNOWN_LIMIT,
         )
@@ -167,7 +167,7 @@ def _read_footer(plan: ScorePlan, shard: Shard, result: sink.CommittedFile, sha2
     except (KeyError, ValueError):
         whole = False
     if not whole or sha256 not in (None, result.sha256):
-        name = shown(plan.target.path(shard.output))
+        name = escape_control(plan.target.path(shard.output))
         raise BadDataError(f"{name}: was damaged after it was scored. Remove it and run the same command again.")
     return sketch, put_aside
 
@@ -238,8 +238,8 @@ def _quarantine_sha256(plan: ScorePlan, output: Path, rows: int) -> str | None:
         return None
     path = plan.target.side_path(output)
     if not path.is_file():
-        scored = shown(plan.target.path(output))
-        raise BadDataError(f"{shown(path)}: its rows are lost. Remove {scored} and run the same command again.")
+        scored = escape_control(plan.target.path(output))
+        raise BadDataError(f"{escape_control(path)}: its rows are lost. Remove {scored} and run the same command again.")
     return file_sha256(path)
 
 
@@ -271,6 +271,6 @@ def _manifest(plan: ScorePlan, results: dict[Path, sink.CommittedFile]) -> dict:
         "files": files,
         "report_sha256": file_sha256(plan.target.report),
         "bad_files": [bad.to_json() for bad in plan.bad_files],
-        "doubles": [shown(name) for name in plan.doubles],
-        "passed_over": [shown(name) for name in plan.passed_over],
+        "doubles": [escape_control(name) for name in plan.doubles],
+        "passed_over": [escape_control(name) for name in plan.passed_over],
     }

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import StsbBatchError, first_line, shown, storage_error
+from stsb_batch.errors import StsbBatchError, escape_control, first_line, storage_error
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.sink import footer_entries
@@ -113,11 +113,11 @@ def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1
     for path in sorted(reports_folder(home).glob("*.parquet"), reverse=True)[:LOOKED_AT]:
         try:
             if not path.is_file() or is_damaged(path):  # known before a library parses it
-                log.warning("%s: not compared with, since it is damaged. Remove it", shown(path))
+                log.warning("%s: not compared with, since it is damaged. Remove it", escape_control(path))
                 continue
             entries = footer_entries(path)
         except (OSError, StsbBatchError) as error:
-            log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), first_line(error))
+            log.warning("%s: not compared with, since it cannot be read (%s)", escape_control(path), first_line(error))
             continue
         night = entries.get("night", "")
         is_earlier = night < series.night if night else path.name < _moment(before)
@@ -139,7 +139,7 @@ def _read_run(path: Path) -> PastRun | None:
         title = Series(read.footer["series"], read.footer["night"]).title or f"{read.report['run_at'][0]:%Y-%m-%d}"
         return PastRun(title, read.report, Sketch.from_json(json.loads(read.footer["sketch"])))
     except Exception as error:  # noqa: BLE001 - whatever is wrong with an old report, no run of today may end by it
-        log.warning("%s: not compared with, since it cannot be read (%s)", shown(path), first_line(error))
+        log.warning("%s: not compared with, since it cannot be read (%s)", escape_control(path), first_line(error))
         return None
 
 

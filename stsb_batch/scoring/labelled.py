@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stsb_batch.errors import shown
+from stsb_batch.errors import escape_control
 from stsb_batch.pairs import source
 from stsb_batch.pairs.label_scale import doubt, is_on_scale, map_labels
 from stsb_batch.pairs.quarantine import quarantined_rows
@@ -26,7 +26,9 @@ def labelled_scores(plan: ScorePlan) -> dict:
         if label is None:
             if shard.source.schema.names.count("label") == 1 and not shard.first_row:
                 kind = shard.source.schema.field("label").type
-                log.warning("%s: column 'label' is %s, not a number: no metrics", shown(shard.source.relative), kind)
+                log.warning(
+                    "%s: column 'label' is %s, not a number: no metrics", escape_control(shard.source.relative), kind
+                )
             continue
         labels = [window.rows.column(label).cast(pa.float32(), safe=False) for window in source.read_windows(shard, [label])]
         source.check_unchanged(shard.source)
@@ -37,7 +39,7 @@ def labelled_scores(plan: ScorePlan) -> dict:
         return {}
     frame = pl.concat(found)
     if why := doubt(frame["label"].to_numpy(), columns.label_scale):
-        log.warning("%s: %s", shown(Path(plan.request.location).name), why)
+        log.warning("%s: %s", escape_control(Path(plan.request.location).name), why)
     has_label = is_on_scale(frame["label"], columns.label_scale).fill_null(False)
     usable = frame.filter(has_label & frame["score"].is_not_null())
     usable = usable.with_columns(map_labels(usable["label"], columns.label_scale))

@@ -2,7 +2,7 @@
 
 import json
 
-from stsb_batch.errors import shown
+from stsb_batch.errors import escape_control
 from stsb_batch.inference.pipeline import PARITY_TOLERANCE
 from stsb_batch.pairs.layout import report_of
 from stsb_batch.refresh.gate import GateLimits
@@ -48,7 +48,7 @@ def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
         sketch = Sketch(**json.loads(result.footer["sketch"]))
         rows.append(
             {
-                "output": shown(shard.output),
+                "output": escape_control(shard.output),
                 "rows": sketch.rows,
                 "no score": sketch.rows - sketch.scored,
                 "median": round(float(sketch.score_quantiles([0.5])[0]), 2) if sketch.scored else "-",
@@ -70,5 +70,5 @@ def drift_alert(outcome: ScoreOutcome) -> str | None:
 
 def _code(text: object) -> str:
     """Show a name in Markdown as it is, whatever characters it has."""
-    name = shown(text).replace("`", "'").replace("|", "\\|")
+    name = escape_control(text).replace("`", "'").replace("|", "\\|")
     return f"`{name}`"

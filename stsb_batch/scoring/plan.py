@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from stsb_batch.durable import json_sha256
-from stsb_batch.errors import BadDataError, BadFileError, UsageError, shown
+from stsb_batch.errors import BadDataError, BadFileError, UsageError, escape_control
 from stsb_batch.inference.engines import EngineChoice, choose_engine
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
@@ -153,10 +153,10 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
         judge_bad_files(request, bad, len(listing.files))
     outputs = Counter(shard.output for shard in shards)
     if double := next((output for output, count in outputs.items() if count > 1), None):
-        raise UsageError(f"{shown(double)}: two input files would be written there. Rename one of them.")
+        raise UsageError(f"{escape_control(double)}: two input files would be written there. Rename one of them.")
     run_id, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
     if listing.passed_over:
-        log.warning("%s: %s", shown(request.location), describe_passed_over(listing.passed_over))
+        log.warning("%s: %s", escape_control(request.location), describe_passed_over(listing.passed_over))
     doubles, passed_over = listing.doubles, listing.passed_over
     return ScorePlan(request, target, shards, bad, doubles, passed_over, checkpoint, choice, max_length, run_id, now)
 
@@ -168,7 +168,7 @@ def _check_choices(request: ScoreRequest) -> None:
         ("strictness", request.strictness, STRICTNESS),
     ):
         if value not in choices:
-            raise UsageError(f"{option} takes {', '.join(choices)}, not '{shown(value)}'.")
+            raise UsageError(f"{option} takes {', '.join(choices)}, not '{escape_control(value)}'.")
     if not request.columns.score:
         raise UsageError("--score-column is an empty string. Name the new column.")
 

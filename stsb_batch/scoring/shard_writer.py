@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from stsb_batch.errors import BadDataError, BadFileError, StsbBatchError, shown
+from stsb_batch.errors import BadDataError, BadFileError, StsbBatchError, escape_control
 from stsb_batch.inference.pipeline import PairScorer, PreparedPairs, ScoredPairs
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.quarantine import RowQuarantine
@@ -105,12 +105,12 @@ class ShardWriter:
         committed = sink.commit(self._staged, spec.target.path(shard.output))
         self._open.close()
         monitor.beat()
-        log.info("%s: %d rows in %.1f s", shown(shard.output), sketch.rows, time.perf_counter() - self._began)
+        log.info("%s: %d rows in %.1f s", escape_control(shard.output), sketch.rows, time.perf_counter() - self._began)
         return ShardResult(shard.output, committed)
 
     def _check_bad_rows(self, scored: ScoredPairs, window: Window) -> None:
         """Raise `BadDataError` for the first bad row when asked to, and when a shard alone exceeds the run's limit."""
-        name, bad = shown(self._shard.source.relative), np.flatnonzero(np.isnan(scored.scores))
+        name, bad = escape_control(self._shard.source.relative), np.flatnonzero(np.isnan(scored.scores))
         if len(bad) and self._spec.on_bad_row == "fail":
             row = self._shard.first_row + window.first_row + int(bad[0])
             raise BadDataError(

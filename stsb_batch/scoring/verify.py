@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import NothingToReadError, StsbBatchError, UsageError, first_line, shown
+from stsb_batch.errors import NothingToReadError, StsbBatchError, UsageError, escape_control, first_line
 from stsb_batch.inference.engines import choose_engine
 from stsb_batch.inference.scorer import open_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
@@ -65,14 +65,14 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
     elif location.is_file():
         target = Target(location.parent, location)
     else:
-        raise NothingToReadError(f"{shown(location)}: no output there. Check the path.")
+        raise NothingToReadError(f"{escape_control(location)}: no output there. Check the path.")
     if target.manifest.is_file():
         entries = _check_listed(target, found)
     elif target.single:
         entries = _check_earlier(target, found)
     else:
         raise NothingToReadError(
-            f"{shown(location)}: no {target.manifest.name}. The run has not ended, or this is no output of ours."
+            f"{escape_control(location)}: no {target.manifest.name}. The run has not ended, or this is no output of ours."
         )
     rng = np.random.default_rng(seed)
     share = [entry["rows"] for entry in entries]
@@ -100,7 +100,7 @@ def _check_listed(target: Target, found: Verification) -> list[dict]:
     try:
         manifest = sink.parse_manifest(content)
     except ValueError as error:
-        found.problems.append(f"{name} cannot be read ({shown(error)}). Run the same score command again.")
+        found.problems.append(f"{name} cannot be read ({escape_control(error)}). Run the same score command again.")
         return []
     found.notes += _left_out(manifest["bad_files"])
     report = report_of(target)
@@ -110,7 +110,7 @@ def _check_listed(target: Target, found: Verification) -> list[dict]:
         if file.get("quarantine_sha256"):
             expected[target.side_path(Path(file["path"]))] = file["quarantine_sha256"]
         elif file["quarantined"]:
-            found.notes.append(f"{shown(file['path'])}: its quarantined rows cannot be checked ({EARLIER}).")
+            found.notes.append(f"{escape_control(file['path'])}: its quarantined rows cannot be checked ({EARLIER}).")
     for path in _files_of(target):
         if path not in expected:
             found.problems.append(f"{_name(path, target)}: not in the manifest.")
@@ -118,7 +118,9 @@ def _check_listed(target: Target, found: Verification) -> list[dict]:
     entries = [entry for entry in manifest["files"] if target.root / entry["path"] in whole]
     for entry in entries:
         if sink.footer_entries(target.root / entry["path"]).get("fingerprint") != entry["fingerprint"]:
-            found.problems.append(f"{shown(entry['path'])}: its fingerprint is not the manifest's; it is from another plan.")
+            found.problems.append(
+                f"{escape_control(entry['path'])}: its fingerprint is not the manifest's; it is from another plan."
+            )
     return entries
 
 
@@ -143,11 +145,11 @@ def _is_whole(path: Path, sha256: str, target: Target, found: Verification) -> b
 
 
 def _name(path: Path, target: Target) -> str:
-    return shown(path.relative_to(target.root))
+    return escape_control(path.relative_to(target.root))
 
 
 def _left_out(bad_files: list[dict]) -> list[str]:
-    names = ", ".join(shown(file["path"]) for file in bad_files[:NAMED])
+    names = ", ".join(escape_control(file["path"]) for file in bad_files[:NAMED])
     return [f"Bad files of the input were left out: {names} ({len(bad_files):,} in all)."] if bad_files else []
 
 
@@ -156,27 +158,33 @@ def _check_earlier(target: Target, found: Verification) -> list[dict]:
     scored, path = target.single, earlier(target).report
     folders = [folder for folder in scored.resolve().parents if (folder / "_manifest.json").is_file()]
     if folders:
-        raise UsageError(f"{shown(scored)}: is one of several files of a run. Verify them all: {shown(folders[0])}")
+        raise UsageError(
+            f"{escape_control(scored)}: is one of several files of a run. Verify them all: {escape_control(folders[0])}"
+        )
     footer = sink.footer_entries(scored)
     if not path.is_file():
         if "fingerprint" not in footer:
-            raise NothingToReadError(f"{shown(scored)}: no output of ours, and no {shown(target.manifest.name)} beside it.")
+            raise NothingToReadError(
+                f"{escape_control(scored)}: no output of ours, and no {escape_control(target.manifest.name)} beside it."
+            )
         found.problems.append(f"{target.manifest.name}: is missing: the run has not ended. Run the same command again.")
         return []
     report = earlier_report(path)
     if report is None:
-        found.problems.append(f"{shown(path.name)}: its figures are not those that were written.")
+        found.problems.append(f"{escape_control(path.name)}: its figures are not those that were written.")
         return []
-    found.notes.append(f"{shown(path.name)}: only its figures can be checked, and no quarantined rows ({EARLIER}).")
+    found.notes.append(f"{escape_control(path.name)}: only its figures can be checked, and no quarantined rows ({EARLIER}).")
     if report.footer.get("scored_sha256") != file_sha256(scored):
-        found.problems.append(f"{shown(scored.name)}: its SHA-256 is not the report's; the file was changed or damaged.")
+        found.problems.append(
+            f"{escape_control(scored.name)}: its SHA-256 is not the report's; the file was changed or damaged."
+        )
         return []
     return [{"path": scored.name, "rows": pq.read_metadata(scored).num_rows}]
 
 
 def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verification) -> _Sample | None:
     """Read one scored file with its checksums, hold its rows against footer and row contract, and sample some rows."""
-    name, footer = shown(path.name), sink.footer_entries(path)
+    name, footer = escape_control(path.name), sink.footer_entries(path)
     try:
         sketch, columns = Sketch.from_json(json.loads(footer["sketch"])), json.loads(footer["columns"])
         quarantined = int(footer["quarantined"])
@@ -246,6 +254,7 @@ def _rescore(samples: list[_Sample], settings: Settings, found: Verification) ->
         if len(wrong):
             first = int(wrong[0])
             found.problems.append(
-                f"{shown(sample.path.name)}: {len(wrong)} of {len(sample.rows)} sampled rows score differently now, the "
-                f"first is row {sample.rows[first]:,} (from 0): {sample.scores[first]:.4f} recorded, {again[first]:.4f} now."
+                f"{escape_control(sample.path.name)}: {len(wrong)} of {len(sample.rows)} sampled rows score differently "
+                f"now, the first is row {sample.rows[first]:,} (from 0): "
+                f"{sample.scores[first]:.4f} recorded, {again[first]:.4f} now."
             )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stsb_batch.durable import file_sha256
-from stsb_batch.errors import BadDataError, StsbBatchError, shown, storage_error
+from stsb_batch.errors import BadDataError, StsbBatchError, escape_control, storage_error
 from stsb_batch.models.decisions import FILE, read_decisions
 from stsb_batch.models.registry import CARD, CARD_FILE, MOVES, POINTER, Version, find_version, verified, version_folders
 from stsb_batch.scoring.history import is_checked, is_damaged, reports_folder
@@ -39,7 +39,7 @@ def report_problems(home: Path, found: Verification) -> Iterator[str]:
         unchecked += not is_checked(path)
         try:
             if is_damaged(path):
-                yield f"{shown(path)}: not the report that was written, it was changed or damaged. Remove it."
+                yield f"{escape_control(path)}: not the report that was written, it was changed or damaged. Remove it."
         except OSError as error:
             yield str(storage_error(error, "reading", path))
     if unchecked:

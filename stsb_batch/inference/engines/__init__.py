@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from stsb_batch.device import has_fast_bf16, torch_device
-from stsb_batch.errors import ConfigError, UnavailableError, shown
+from stsb_batch.errors import ConfigError, UnavailableError, escape_control
 from stsb_batch.inference.batches import Batch, PackedBatch
 from stsb_batch.models.checkpoint import Checkpoint, load_model
 
@@ -59,7 +59,7 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
     """
     for what, value, known in (("engine", engine, ENGINES), ("precision", precision, PRECISIONS)):
         if value not in known:
-            raise ConfigError(f"Unknown {what} '{shown(value)}'. There are: {', '.join(known)}.")
+            raise ConfigError(f"Unknown {what} '{escape_control(value)}'. There are: {', '.join(known)}.")
     device = "cpu" if engine == "openvino" else torch_device()
     if engine == "auto":
         engine = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
