@@ -28,7 +28,7 @@ import transformers
 
 transformers.AutoTokenizer, transformers.AutoModelForSequenceClassification  # noqa: B018 - lazy imports, done now
 
-from stsb_batch.cli.main import main as cli  # noqa: E402
+from stsb_batch.cli.main import main  # noqa: E402
 from stsb_batch.inference import scorer  # noqa: E402
 from stsb_batch.pairs import sink  # noqa: E402
 from stsb_batch.scoring import shard  # noqa: E402
@@ -189,7 +189,7 @@ def child(request: dict, notes: int) -> None:
         install(Steps(request.get("fault"), notes))
     sys.argv = ["stsb-batch", *request["argv"]]
     try:
-        cli.main()
+        main()
     except SystemExit as stop:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -15,11 +15,8 @@ from stsb_batch.pairs import source
 from stsb_batch.pairs.source import Shard
 from stsb_batch.scoring.plan import ScorePlan, plan_score
 from stsb_batch.scoring.stream import Line, ahead
-from tests.conftest import make_pairs
-from tests.fakes import FakeEngine
-from tests.inference.test_dispatch import SmallDevice
-from tests.inference.test_tokens import OURS
-from tests.scoring.test_job import request
+from tests.builders import make_pairs, score_request, tokenizer
+from tests.fakes import FakeEngine, SmallDevice
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -85,13 +82,13 @@ def plan(tmp_path: Path, bert: Path) -> ScorePlan:
         path = tmp_path / f"in/{number}.parquet"
         path.parent.mkdir(exist_ok=True)
         make_pairs(rows or 1, seed=number).head(rows).write_parquet(path)
-    found = plan_score(request(tmp_path / "in", bert))
+    found = plan_score(score_request(tmp_path / "in", bert))
     shards = [replace(shard, source=replace(shard.source, window_rows=25)) for shard in found.shards]
     return replace(found, shards=shards)
 
 
 def line_of(plan: ScorePlan, engine: FakeEngine | None = None) -> Line:
-    scorer = PairScorer(OURS, engine or FakeEngine(), FakeEngine, TokenBudget(64))
+    scorer = PairScorer(tokenizer(), engine or FakeEngine(), FakeEngine, TokenBudget(64))
     return Line(plan, plan.shards, lambda: scorer)
 
 
@@ -105,7 +102,7 @@ def taken(line: Line, shard: Shard) -> list[float]:
 def expected(shard: Shard) -> list[float]:
     frame = pl.read_parquet(shard.source.path)
     columns = (frame[name].to_arrow() for name in ("sentence1", "sentence2"))
-    return list(PairScorer(OURS, FakeEngine(), FakeEngine, TokenBudget(64)).score(*columns).scores)
+    return list(PairScorer(tokenizer(), FakeEngine(), FakeEngine, TokenBudget(64)).score(*columns).scores)
 
 
 def test_each_shard_has_its_own_scores(plan: ScorePlan):
