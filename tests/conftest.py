@@ -5,8 +5,6 @@ import tempfile
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import numpy as np
-import polars as pl
 import pytest
 import torch
 
@@ -22,11 +20,8 @@ if not torch.cuda.is_available():
 
 from stsb_batch.refresh import golden  # noqa: E402
 from stsb_batch.settings import Settings, load_settings  # noqa: E402
+from tests.builders import STSB, make_pairs  # noqa: E402
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert  # noqa: E402
-
-STSB = Path(__file__).parents[2] / "shared/data/stsb"
-WORDS = ["red", "blue", "steel", "pump", "ticket", "login", "city", "river", "station"]
-WORDS += ["invoice", "kettle", "cable", "night", "train", "court", "price", "guitar", "dog"]
 
 
 @pytest.fixture(autouse=True)
@@ -60,22 +55,6 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tiny_distilbert, tmp_path_factory.mktemp("models") / "tiny-distilbert")
-
-
-def make_texts(count: int, seed: int = 0) -> list[str]:
-    """Make texts of 2 to 12 plain words."""
-    rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, rng.integers(2, 13))) for _ in range(count)]
-
-
-def make_pairs(count: int, seed: int = 0) -> pl.DataFrame:
-    """Make pairs with an id, two texts and a label that grows with the words they share."""
-    left, right = make_texts(count, seed), make_texts(count, seed + 1)
-    right = [a if row % 4 == 0 else b for row, (a, b) in enumerate(zip(left, right, strict=True))]
-    shared = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(left, right, strict=True)]
-    return pl.DataFrame(
-        {"id": range(count), "sentence1": left, "sentence2": right, "label": np.array(shared, np.float32) * 5}
-    )
 
 
 @pytest.fixture

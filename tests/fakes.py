@@ -44,6 +44,32 @@ class NanEngine(FakeEngine):
         return np.full(len(batch.input_ids), np.nan, np.float32)
 
 
+class SmallDevice(FakeEngine):
+    """An engine that runs out of memory above some tokens; with a depth above 1 only when the scores are asked for."""
+
+    def __init__(self, tokens: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB", depth: int = 1) -> None:
+        super().__init__()
+        self._tokens, self._words, self.depth, self.under_way = tokens, words, depth, 0
+
+    def submit(self, batch):
+        if self.depth == 1:
+            return super().submit(batch)
+        self.under_way += 1
+        assert self.under_way <= self.depth
+
+        def collect():
+            self.under_way -= 1
+            return self.score(batch)
+
+        return collect
+
+    def score(self, batch):
+        if batch.input_ids.size > self._tokens:
+            self.shapes.append(batch.input_ids.shape)
+            raise RuntimeError(self._words)
+        return super().score(batch)
+
+
 def tiny_bert(vocabulary: int, hidden: int = 32, heads: int = 4, spread: float = 0.3) -> PreTrainedModel:
     """Return a BERT of two layers with random weights, seeded."""
     torch.manual_seed(0)

@@ -13,7 +13,7 @@ from stsb_batch.bench import _read, encoder_weights, make_distinct_pairs, matmul
 from stsb_batch.errors import BadDataError
 from stsb_batch.inference.engines import EngineChoice
 from stsb_batch.models.checkpoint import open_checkpoint
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def test_made_up_sentences_are_all_distinct():

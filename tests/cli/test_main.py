@@ -19,8 +19,7 @@ from stsb_batch.cli import output as terminal
 from stsb_batch.cli.output import out, say
 from stsb_batch.models.registry import promote
 from stsb_batch.scoring.monitor import RunMonitor
-from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.builders import add_version, make_pairs
 from tests.reliability.harness import Driver
 
 VERBS = [
@@ -64,7 +63,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def champion(bert: Path, settings) -> Path:
     """Make the small BERT the champion."""
-    promote(settings.home, add(settings.home, bert), "test")
+    promote(settings.home, add_version(settings.home, bert), "test")
     return bert
 
 
@@ -119,12 +118,12 @@ def test_pair_prints_a_number_equal_to_the_file_s_score(champion: Path, tmp_path
 
 def test_models_verbs(champion: Path, settings):
     """list, show, promote and rollback act on the registry."""
-    add(settings.home, champion, mark=" ")
+    add_version(settings.home, champion, mark=" ")
     assert "sts@2" in run("models", "list").stdout
     assert run("models", "promote", "sts@2").stdout == "champion is sts@2\n"
     assert run("models", "rollback").stdout == "champion is sts@1\n"
-    add(settings.home, champion, mark="  ")
-    add(settings.home, champion, mark="   ")
+    add_version(settings.home, champion, mark="  ")
+    add_version(settings.home, champion, mark="   ")
     assert "Would remove sts@3 " in run("models", "gc", "--keep", "1").stdout
     assert "Removed sts@3 " in run("models", "gc", "--keep", "1", "--yes").stdout
     assert "Nothing to remove" in run("models", "gc", "--keep", "1").stdout

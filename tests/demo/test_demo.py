@@ -19,7 +19,7 @@ from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.pairs.source import inspect_files
 from stsb_batch.refresh.labels import load_labels
-from tests.conftest import STSB
+from tests.builders import STSB
 
 
 def test_starter_set_is_large_varied_and_on_the_scale():

@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import polars as pl
 import pytest
-from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 import flows  # noqa: F401 - its settings come before Prefect's
-from stsb_batch.models.registry import promote
-from stsb_batch.report.table import SCHEMA
-from tests.models.test_registry import add
+from tests.builders import make_champion
 
 
 @pytest.fixture(scope="session")
@@ -30,16 +26,3 @@ def plain_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def champion(bert: Path, settings) -> None:
     make_champion(settings.home, bert)
-
-
-def make_champion(home: Path, bert: Path) -> None:
-    """Make the small model the champion, with metrics of no rows, since nobody measured it."""
-    version = add(home, bert)
-    pl.DataFrame(schema=SCHEMA).write_parquet(version.path / "metrics.parquet")
-    promote(home, version, "test")
-
-
-def read(kind: str, **wanted) -> list:
-    """Read all flow runs, task runs or artifacts from the server."""
-    with get_client(sync_client=True) as client:
-        return getattr(client, f"read_{kind}")(**wanted)

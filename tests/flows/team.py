@@ -18,10 +18,17 @@ from typing import Any
 
 import httpx
 import polars as pl
+from prefect.client.orchestration import get_client
 
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def read(kind: str, **wanted) -> list:
+    """Read all flow runs, task runs or artifacts from the server of this process."""
+    with get_client(sync_client=True) as client:
+        return getattr(client, f"read_{kind}")(**wanted)
 
 
 def free_port() -> int:

@@ -10,9 +10,7 @@ import flows.refresh as flow
 from flows import events
 from stsb_batch.models import decisions, registry
 from stsb_batch.refresh.job import RefreshRequest, plan_refresh
-from tests.conftest import make_pairs
-from tests.flows.test_nightly import made_from_plan
-from tests.models.test_registry import add
+from tests.builders import add_version, made_from_plan, make_pairs
 
 
 def test_a_decision_that_comes_too_late_is_kept(harness, bert: Path, tmp_path: Path, settings, monkeypatch):
@@ -28,7 +26,7 @@ def test_a_decision_that_comes_too_late_is_kept(harness, bert: Path, tmp_path: P
         run = client.create_flow_run_from_deployment(deployment, parameters=given)
         go_on(run)
         assert client.read_flow_run(run.id).state.name == "Suspended"
-        rival = add(settings.home, bert, mark=" ")
+        rival = add_version(settings.home, bert, mark=" ")
         registry.promote(settings.home, rival, "another refresh")
         client.resume_flow_run(run.id, run_input={"decision": "promote", "name": "Kim", "reason": "better"})
         go_on(client.read_flow_run(run.id))

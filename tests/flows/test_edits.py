@@ -13,7 +13,7 @@ from prefect.events.schemas.automations import AutomationCore
 
 from flows.deployments import DEPLOY, RECORDS
 from flows.serve import Schedule, register, start_missed_night
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 HOOK = "http://127.0.0.1:9/alerts"
 ALERT = "stsb-batch drift"

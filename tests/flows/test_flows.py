@@ -19,8 +19,8 @@ from flows.refresh import refresh_flow
 from flows.score import is_worth_retrying, score_flow
 from stsb_batch.errors import BadDataError, BusyError, StorageError, StsbBatchError
 from stsb_batch.models.registry import champions
-from tests.conftest import make_pairs
-from tests.flows.conftest import read
+from tests.builders import make_pairs
+from tests.flows.team import read
 
 NIGHT = "2026-01-02"
 

@@ -26,8 +26,7 @@ from flows.deployments import DEPLOY, apply_automations
 from flows.refresh import refresh_flow
 from stsb_batch.refresh.job import RefreshRequest, refresh
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
-from tests.flows.conftest import make_champion
+from tests.builders import make_champion, make_pairs
 from tests.flows.team import Api, free_port, program, receiver, stsb_batch, wait_until
 
 pytestmark = pytest.mark.slow

@@ -17,11 +17,8 @@ from flows.score import score_flow
 from stsb_batch.models import decisions, registry
 from stsb_batch.refresh.job import RefreshRequest, plan_refresh
 from stsb_batch.schedule.run_dates import night_output
-from tests.conftest import make_pairs
-from tests.flows.conftest import read
-from tests.flows.team import write_many
-from tests.models.test_registry import add
-from tests.refresh.test_due import made_from_plan
+from tests.builders import add_version, made_from_plan, make_pairs
+from tests.flows.team import read, write_many
 
 
 def date(days_ago: int) -> str:
@@ -173,7 +170,7 @@ def test_manual_approval_without_a_deployment_promotes_nothing(harness, bert: Pa
 
 def test_rollback_leaves_a_champion_whose_card_is_damaged(harness, champion, bert: Path, settings):
     """The way back does not need the card of what is left."""
-    left = add(settings.home, bert, mark=" ")
+    left = add_version(settings.home, bert, mark=" ")
     registry.promote(settings.home, left, "test")
     (left.path / "card.json").write_text("{")
     rollback_flow(by="Kim", reason="exit code 20")
@@ -182,7 +179,7 @@ def test_rollback_leaves_a_champion_whose_card_is_damaged(harness, champion, ber
 
 def test_promote_and_rollback_by_hand_say_who(harness, champion, bert: Path, settings):
     """The newest version that passed becomes champion, and the one before it again; the cards keep who and why."""
-    newest = add(settings.home, bert, mark=" ")
+    newest = add_version(settings.home, bert, mark=" ")
     promote_flow(by="Kim", reason="better on titles")
     assert registry.champions(settings.home)["stack"] == ["sts@1", "sts@2"]
     rollback_flow(by="Kim", reason="complaints")

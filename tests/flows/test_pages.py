@@ -15,7 +15,7 @@ from prefect.events.filters import EventFilter, EventNameFilter
 
 from flows.events import DRIFT
 from flows.score import score_flow
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 UNHEARD_OF = "swordfish"
 

@@ -20,8 +20,8 @@ from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
 from flows.serve import Schedule, start_missed_night
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.schedule.run_dates import night_of
-from tests.conftest import make_pairs
-from tests.flows.conftest import read
+from tests.builders import make_pairs
+from tests.flows.team import read
 
 CHANGES = {
     "Europe/Berlin": ("2027-03-28", "2027-10-31"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 from tests.flows.team import Api, free_port, processes_of, program, stsb_batch, wait_until
 
 NIGHT = "2026-01-02"

@@ -23,8 +23,7 @@ from flows.serve import SERVER_SETTINGS
 from stsb_batch.models import decisions, registry
 from stsb_batch.refresh.job import RefreshRequest, refresh
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
-from tests.flows.conftest import make_champion
+from tests.builders import add_version, make_champion, make_pairs
 from tests.flows.team import (
     Api,
     free_port,
@@ -37,7 +36,6 @@ from tests.flows.team import (
     wait_until,
     write_many,
 )
-from tests.models.test_registry import add
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -254,7 +252,7 @@ def test_a_rejected_model_is_not_asked_about_again(team: Team, passed):
 
 def test_rollback_and_promote_take_one_run_each(team: Team, bert: Path):
     """Without any parameter, rollback leaves the champion and promote takes the newest version that passed."""
-    newest = add(team.home, bert, mark="  ")
+    newest = add_version(team.home, bert, mark="  ")
     before = registry.champions(team.home)["stack"]
     with team.worker():
         team.api.wait(team.api.start("promote"), "Completed")

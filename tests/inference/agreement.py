@@ -15,8 +15,7 @@ from stsb_batch.inference.same_bits import gives_same_bits
 from stsb_batch.inference.scorer import open_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.scoring.verify import TOLERANCE
-from tests.conftest import make_pairs
-from tests.inference.test_tokens import tokenizer
+from tests.builders import make_pairs, tokenizer
 
 
 def scores(folder: Path, choice: EngineChoice, cache_folder: Path) -> np.ndarray:

@@ -34,10 +34,9 @@ from stsb_batch.refresh.train import train
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs, tokenizer
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert
 from tests.inference.agreement import check_same_bits, reference, scores
-from tests.inference.test_tokens import tokenizer
 
 FP16 = EngineChoice("torch", "cuda", "fp16")
 

@@ -9,35 +9,8 @@ from stsb_batch.inference.dispatch import MIN_TOKENS, TokenBudget
 from stsb_batch.inference.engines import EngineChoice
 from stsb_batch.inference.pipeline import PairScorer
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
-from tests.conftest import make_pairs
-from tests.fakes import FakeEngine
-from tests.inference.test_tokens import OURS
-
-
-class SmallDevice(FakeEngine):
-    """An engine that runs out of memory above some tokens; with a depth above 1 only when the scores are asked for."""
-
-    def __init__(self, tokens: int, words: str = "CUDA out of memory. Tried to allocate 2.00 GiB", depth: int = 1) -> None:
-        super().__init__()
-        self._tokens, self._words, self.depth, self.under_way = tokens, words, depth, 0
-
-    def submit(self, batch):
-        if self.depth == 1:
-            return super().submit(batch)
-        self.under_way += 1
-        assert self.under_way <= self.depth
-
-        def collect():
-            self.under_way -= 1
-            return self.score(batch)
-
-        return collect
-
-    def score(self, batch):
-        if batch.input_ids.size > self._tokens:
-            self.shapes.append(batch.input_ids.shape)
-            raise RuntimeError(self._words)
-        return super().score(batch)
+from tests.builders import make_pairs, tokenizer
+from tests.fakes import FakeEngine, SmallDevice
 
 
 class SmallPacking(FakeEngine):
@@ -78,7 +51,7 @@ def columns(rows: int) -> tuple[pa.Array, pa.Array]:
 
 
 def scored_by(engine: FakeEngine, budget: TokenBudget, pairs: tuple[pa.Array, pa.Array]):
-    return PairScorer(OURS, engine, FakeEngine, budget).score(*pairs)
+    return PairScorer(tokenizer(), engine, FakeEngine, budget).score(*pairs)
 
 
 @pytest.mark.parametrize("depth", [1, 3])
@@ -97,7 +70,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_order(depth: int):
 def test_device_has_work_between_windows(tokens: int):
     """A window's first batches start before the last ones of the window before are asked for; each keeps its scores."""
     windows, engine = [columns(300), columns(40), columns(200), columns(0)], SmallDevice(tokens, depth=3)
-    scorer, seen, under_way = PairScorer(OURS, engine, FakeEngine, TokenBudget(256)), [], []
+    scorer, seen, under_way = PairScorer(tokenizer(), engine, FakeEngine, TokenBudget(256)), [], []
     prepared = (scorer.prepare(*pairs) for pairs in windows)
     for number, scored in scorer.score_windows(enumerate(prepared), lambda rows, _: seen.append(rows)):
         under_way.append(engine.under_way)
@@ -109,7 +82,7 @@ def test_device_has_work_between_windows(tokens: int):
 def test_windows_left_in_the_middle_leave_nothing_under_way():
     """Who stops taking scores, or whose windows end in an error, finds the engine free."""
     engine = SmallDevice(256, depth=3)
-    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(256))
+    scorer = PairScorer(tokenizer(), engine, FakeEngine, TokenBudget(256))
     results = scorer.score_windows((number, scorer.prepare(*columns(100))) for number in range(3))
     next(results)
     assert engine.under_way == 3
@@ -147,7 +120,7 @@ class Ahead(SmallPacking):
 def test_batches_are_staged_by_whoever_prepares():
     """On a device all batches of a window are there before the first is started; each is staged once."""
     engine, pairs = Ahead(4_096), columns(500)
-    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(512))
+    scorer = PairScorer(tokenizer(), engine, FakeEngine, TokenBudget(512))
     prepared = scorer.prepare(*pairs)
     assert len(engine.staged) > 3
     assert not engine.shapes
@@ -159,7 +132,7 @@ def test_batches_are_staged_by_whoever_prepares():
 def test_what_was_staged_before_memory_ran_out_is_staged_anew():
     """A window that was prepared while batches were too large is cut again before it starts."""
     engine, windows = Ahead(600), [columns(300), columns(200)]
-    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(2_048))
+    scorer = PairScorer(tokenizer(), engine, FakeEngine, TokenBudget(2_048))
     prepared = [scorer.prepare(*pairs) for pairs in windows]
     for number, scored in scorer.score_windows(enumerate(prepared)):
         assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), windows[number]).scores)
@@ -169,7 +142,7 @@ def test_what_was_staged_before_memory_ran_out_is_staged_anew():
 def test_what_cannot_be_staged_ahead_is_staged_in_its_turn():
     """A device that is full while a window is prepared costs no row."""
     engine, pairs = Ahead(4_096, room=2), columns(500)
-    scorer = PairScorer(OURS, engine, FakeEngine, TokenBudget(512))
+    scorer = PairScorer(tokenizer(), engine, FakeEngine, TokenBudget(512))
     prepared = scorer.prepare(*pairs)
     assert len(engine.staged) == 2
     engine._room = 1_000
@@ -204,7 +177,7 @@ def test_row_that_does_not_fit_alone_is_oom():
 def test_row_that_breaks_the_model_costs_itself_only():
     """The row that fails is found by halving; all others have their scores."""
     left, right = columns(100)
-    token = OURS.encode(pa.array(["guitar"], pa.large_string()), pa.array(["a"], pa.large_string())).ids[1]
+    token = tokenizer().encode(pa.array(["guitar"], pa.large_string()), pa.array(["a"], pa.large_string())).ids[1]
     scored = scored_by(Poisoned(token), TokenBudget(1024), (left, right))
     poisoned = np.array(["guitar" in f"{a} {b}" for a, b in zip(left.to_pylist(), right.to_pylist(), strict=True)])
     assert 0 < poisoned.sum() < 100

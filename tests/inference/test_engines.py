@@ -15,8 +15,8 @@ from stsb_batch.inference.engines.forward import exact_forward
 from stsb_batch.inference.engines.openvino_engine import compress_weights, ov
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
+from tests.builders import make_checkpoint
 from tests.inference.agreement import check_same_bits, reference, scores
-from tests.inference.test_golden import make_checkpoint
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])

@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stsb_batch.inference.engines import EngineChoice
 from stsb_batch.inference.scorer import open_scorer
-from stsb_batch.models.base import find_base_model
-from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
+from stsb_batch.models.checkpoint import open_checkpoint
+from tests.builders import make_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden/minilm.json"
 TOLERANCE = 2e-3
@@ -27,17 +27,6 @@ PAIRS = [
     ("a", "a " * 600),
     ("emoji 🚲 and symbols ½ €", "\u202eright to left\u202c"),
 ]
-
-
-def make_checkpoint(folder: Path) -> Path:
-    """Save the MiniLM encoder with a head of fixed weights, so that its scores are the same everywhere."""
-    base = find_base_model("minilm")
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-    with torch.no_grad():
-        model.classifier.weight.copy_(torch.linspace(-1, 1, model.config.hidden_size).unsqueeze(0))
-        model.classifier.bias.fill_(2.5)
-    save_checkpoint(model.eval(), AutoTokenizer.from_pretrained(base), folder)
-    return folder
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])

@@ -10,15 +10,14 @@ from stsb_batch.errors import ModelIntegrityError
 from stsb_batch.inference.dispatch import TokenBudget
 from stsb_batch.inference.pipeline import PairScorer
 from stsb_batch.pairs.schema import EMPTY_INPUT, NONFINITE, NULL_INPUT, OK, OK_TRUNCATED
-from tests.conftest import make_pairs
+from tests.builders import make_pairs, tokenizer
 from tests.fakes import FakeEngine, NanEngine
-from tests.inference.test_tokens import OURS, tokenizer
 
 CELL = st.one_of(st.none(), st.sampled_from(["", " ", "red pump", "blue pump", "a", "city " * 40]), st.text(max_size=20))
 
 
 def scorer(engine: FakeEngine | None = None, max_tokens: int = 256) -> PairScorer:
-    return PairScorer(OURS, engine or FakeEngine(), FakeEngine, TokenBudget(max_tokens))
+    return PairScorer(tokenizer(), engine or FakeEngine(), FakeEngine, TokenBudget(max_tokens))
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,9 +54,9 @@ def test_progress_counts_every_row_once():
 def test_nonfinite_scores_are_tried_again_in_fp32():
     """NaN from the engine is replaced by the fp32 engine's score; NaN there too is NONFINITE, with a null score."""
     left, right = pa.array(["red", "blue"]), pa.array(["red", "pump"])
-    rescued = PairScorer(OURS, NanEngine(), FakeEngine, TokenBudget(256)).score(left, right)
+    rescued = PairScorer(tokenizer(), NanEngine(), FakeEngine, TokenBudget(256)).score(left, right)
     assert np.isfinite(rescued.scores).all()
-    lost = PairScorer(OURS, NanEngine(), NanEngine, TokenBudget(256)).score(left, right)
+    lost = PairScorer(tokenizer(), NanEngine(), NanEngine, TokenBudget(256)).score(left, right)
     assert lost.statuses.tolist() == [NONFINITE] * 2
     assert np.isnan(lost.scores).all()
 
@@ -113,7 +112,7 @@ def test_unknown_text_is_not_empty():
 def test_a_score_that_fp32_refuses_stops_the_run():
     """Where the reference has no score there is no parity."""
     with pytest.raises(ModelIntegrityError, match="tokeniser and model do not fit together"):
-        PairScorer(OURS, FakeEngine(), NanEngine, TokenBudget(256)).score(pa.array(["red"]), pa.array(["pump"]))
+        PairScorer(tokenizer(), FakeEngine(), NanEngine, TokenBudget(256)).score(pa.array(["red"]), pa.array(["pump"]))
 
 
 class Skewed(FakeEngine):
@@ -126,7 +125,7 @@ class Skewed(FakeEngine):
 def test_engine_that_is_wrong_stops_the_run():
     """A gap to fp32 beyond rounding ends the run with the engine's name, unless parity is switched off."""
     left, right = pa.array(["red pump"] * 5), pa.array(["blue pump", "a", "b", "c", "d"])
-    skewed = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256))
+    skewed = PairScorer(tokenizer(), Skewed(), FakeEngine, TokenBudget(256))
     with pytest.raises(ModelIntegrityError, match=r"fake fp32 on cpu gives scores up to 0\.1.*--no-parity"):
         skewed.score(left, right)
     accepted = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256), parity=False)
@@ -138,7 +137,7 @@ def test_engine_that_is_wrong_stops_the_run():
 def test_parity_looks_at_short_and_long_pairs():
     """Up to four pairs each of four lengths are scored again, the shortest and the longest among them."""
     reference, frame = FakeEngine(), make_pairs(300)
-    checked = PairScorer(OURS, FakeEngine(), lambda: reference, TokenBudget(256))
+    checked = PairScorer(tokenizer(), FakeEngine(), lambda: reference, TokenBudget(256))
     columns = pa.array(frame["sentence1"]), pa.array(frame["sentence2"])
     lengths = checked.score(*columns).lengths
     assert len(reference.shapes) == 4

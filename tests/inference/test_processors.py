@@ -25,7 +25,7 @@ def test_engines_hold_what_they_claim_there(limits: dict[str, str]):
         sys.executable,
         "-m",
         "pytest",
-        "tests/scoring/test_engines.py",
+        "tests/inference/test_engines.py",
         "-q",
         "-k",
         "not int8 and not bf16 and not fixed_shapes",

@@ -3,7 +3,6 @@
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ from stsb_batch.inference import chunks
 from stsb_batch.inference.chunks import ChunkEncoder, is_chunk_exact
 from stsb_batch.inference.tokens import PairTokenizer, longest_first
 from stsb_batch.models.base import find_base_model
-from stsb_batch.models.checkpoint import load_tokenizer
-from tests.conftest import STSB
+from tests.builders import STSB, tokenizer
 
 REFERENCE = AutoTokenizer.from_pretrained(find_base_model("minilm"))
 # What BERT's cleaning, spacing, stripping and splitting treat in their own way, beside plain words
@@ -44,12 +42,6 @@ ODD = [
     ),
 ]
 WORDS = ["pump", "Pumps", "unbelievably", "CAFÉ", "naïve", "12.5kg", "3,000", "don't", "e-mail", "München", "O'Neill", "x"]
-
-
-@lru_cache
-def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
-    backend = load_tokenizer(find_base_model("minilm")).backend_tokenizer
-    return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
 
 
 OURS, PLAIN = tokenizer(), tokenizer(fast=False)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from stsb_batch.models import registry
 from stsb_batch.models.cleanup import DEAD_SECONDS, collect_garbage, sweep_staging
-from tests.models.test_registry import add
+from tests.builders import add_version
 
 
 def test_champions_and_newest_versions_stay(tmp_path: Path, bert: Path):
     """Whatever has ever been champion and the newest versions of each name stay; the rest goes."""
     for number in range(6):
-        version = add(tmp_path, bert, mark=" " * number)
+        version = add_version(tmp_path, bert, mark=" " * number)
         if number in (1, 2):
             registry.promote(tmp_path, version, "test")
-    add(tmp_path, bert, name="other")
+    add_version(tmp_path, bert, name="other")
     registry.rollback(tmp_path)
     found = collect_garbage(tmp_path, keep=2, remove=True)
     assert [version.reference for version in found.versions] == ["sts@1", "sts@4"]
@@ -33,7 +33,7 @@ def test_champions_and_newest_versions_stay(tmp_path: Path, bert: Path):
 def test_listing_removes_nothing(tmp_path: Path, bert: Path):
     """Without `remove` the versions that may go are listed with their size, and all are still there."""
     for number in range(3):
-        add(tmp_path, bert, mark=" " * number)
+        add_version(tmp_path, bert, mark=" " * number)
     found = collect_garbage(tmp_path, keep=1, remove=False)
     assert [version.reference for version in found.versions] == ["sts@1", "sts@2"]
     assert found.size_bytes > 2 * (bert / "model.safetensors").stat().st_size
@@ -43,9 +43,9 @@ def test_listing_removes_nothing(tmp_path: Path, bert: Path):
 def test_numbers_are_never_given_twice(tmp_path: Path, bert: Path):
     """The newest version stays, so that the next one gets a new number."""
     for number in range(3):
-        add(tmp_path, bert, mark=" " * number)
+        add_version(tmp_path, bert, mark=" " * number)
     collect_garbage(tmp_path, keep=1, remove=True)
-    assert add(tmp_path, bert, mark="    ").reference == "sts@4"
+    assert add_version(tmp_path, bert, mark="    ").reference == "sts@4"
 
 
 def test_dead_staging_is_swept_and_work_under_way_is_not(tmp_path: Path):

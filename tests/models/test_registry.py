@@ -1,7 +1,6 @@
 """The registry: versions, champion, rollback."""
 
 import json
-import shutil
 import subprocess
 import sys
 import threading
@@ -13,25 +12,15 @@ import pytest
 from stsb_batch.errors import GateRefused, ModelIntegrityError, NothingToReadError, UsageError
 from stsb_batch.models import registry
 from stsb_batch.models.checkpoint import open_checkpoint
+from tests.builders import add_version
 
 ROOT = Path(__file__).parents[2]
-PASSED = {"passed": True, "checks": [], "notes": [], "figures": {}}
-
-
-def add(home: Path, bert: Path, *, name: str = "sts", passed: bool = True, mark: str = "") -> registry.Version:
-    """Register a copy of the small model; `mark` makes its digest differ."""
-    candidate = registry.staging_folder(home) / "candidate"
-    shutil.copytree(bert, candidate)
-    config = candidate / "config.json"
-    config.write_text(config.read_text() + mark)
-    card = {"recipe": "reference", "base_model": "tiny", "parent": None, "gate": PASSED | {"passed": passed}}
-    return registry.register(home, name, candidate, card)
 
 
 def test_versions_count_up_and_are_found(tmp_path: Path, bert: Path):
     """Each registration is the next number; a version is found by name@number and listed in order."""
-    assert [add(tmp_path, bert).reference for _ in range(3)] == ["sts@1", "sts@2", "sts@3"]
-    assert add(tmp_path, bert, name="other").reference == "other@1"
+    assert [add_version(tmp_path, bert).reference for _ in range(3)] == ["sts@1", "sts@2", "sts@3"]
+    assert add_version(tmp_path, bert, name="other").reference == "other@1"
     assert [version.reference for version in registry.list_versions(tmp_path)] == ["other@1", "sts@1", "sts@2", "sts@3"]
     assert registry.find_version(tmp_path, "sts@2").card["version"] == 2
 
@@ -39,7 +28,7 @@ def test_versions_count_up_and_are_found(tmp_path: Path, bert: Path):
 @pytest.mark.parametrize("content", ["[]", "{}", "{", "[1]"])
 def test_damaged_cards_and_pointers_are_named(content: str, tmp_path: Path, bert: Path):
     """A card or pointer that is not what it should be is one clear error, not a crash."""
-    (add(tmp_path, bert).path / "card.json").write_text(content)
+    (add_version(tmp_path, bert).path / "card.json").write_text(content)
     with pytest.raises(ModelIntegrityError, match=r"card\.json"):
         registry.list_versions(tmp_path)
     (tmp_path / "models/champion.json").write_text(content)
@@ -49,7 +38,7 @@ def test_damaged_cards_and_pointers_are_named(content: str, tmp_path: Path, bert
 
 def test_lost_metrics_are_named(tmp_path: Path, bert: Path):
     """A version whose report is cut short says so when it is asked for."""
-    version = add(tmp_path, bert)
+    version = add_version(tmp_path, bert)
     (version.path / registry.METRICS).write_bytes(b"PAR1")
     with pytest.raises(ModelIntegrityError, match=r"metrics\.parquet"):
         version.metrics()
@@ -58,7 +47,7 @@ def test_lost_metrics_are_named(tmp_path: Path, bert: Path):
 def test_champion_moves_and_rolls_back(tmp_path: Path, bert: Path):
     """Promotion moves the champion, rollback returns to the one before, and the log keeps every move."""
     for mark in ("", " ", "  "):
-        registry.promote(tmp_path, add(tmp_path, bert, mark=mark), "test")
+        registry.promote(tmp_path, add_version(tmp_path, bert, mark=mark), "test")
     assert registry.find_version(tmp_path, "champion").reference == "sts@3"
     assert registry.rollback(tmp_path).reference == "sts@2"
     assert registry.rollback(tmp_path).reference == "sts@1"
@@ -76,7 +65,7 @@ def test_champion_moves_and_rolls_back(tmp_path: Path, bert: Path):
 
 def test_promoting_the_champion_again_changes_nothing(tmp_path: Path, bert: Path):
     """A second promotion of the same version is no move."""
-    version = add(tmp_path, bert)
+    version = add_version(tmp_path, bert)
     registry.promote(tmp_path, version, "a")
     registry.promote(tmp_path, version, "b")
     assert len(registry.champions(tmp_path)["log"]) == 1
@@ -85,13 +74,13 @@ def test_promoting_the_champion_again_changes_nothing(tmp_path: Path, bert: Path
 def test_refused_version_cannot_become_champion(tmp_path: Path, bert: Path):
     """Only what passed the gate is promoted (law 7)."""
     with pytest.raises(GateRefused):
-        registry.promote(tmp_path, add(tmp_path, bert, passed=False), "force")
+        registry.promote(tmp_path, add_version(tmp_path, bert, passed=False), "force")
     assert registry.champions(tmp_path)["stack"] == []
 
 
 def test_changed_weights_cannot_become_champion(tmp_path: Path, bert: Path):
     """Only exactly the digest that passed is promoted, and a changed champion is refused when it is loaded."""
-    version = add(tmp_path, bert)
+    version = add_version(tmp_path, bert)
     registry.promote(tmp_path, version, "test")
     weights = version.path / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -122,7 +111,7 @@ def test_unknown_models(tmp_path: Path, reference: str, error: type[Exception]):
 def test_bad_name_is_refused(tmp_path: Path, bert: Path):
     """A name that would leave the registry folder is refused."""
     with pytest.raises(UsageError):
-        add(tmp_path, bert, name="../evil")
+        add_version(tmp_path, bert, name="../evil")
 
 
 def test_folder_is_a_model_reference(tmp_path: Path, bert: Path):
@@ -132,7 +121,7 @@ def test_folder_is_a_model_reference(tmp_path: Path, bert: Path):
 
 def test_champion_whose_card_changed_is_refused(tmp_path: Path, bert: Path):
     """Weights and card changed together are found: the log of promotions knows the digest that passed the gate."""
-    version = add(tmp_path, bert)
+    version = add_version(tmp_path, bert)
     registry.promote(tmp_path, version, "test")
     config = version.path / "config.json"
     config.write_text(config.read_text() + " ")
@@ -144,7 +133,7 @@ def test_champion_whose_card_changed_is_refused(tmp_path: Path, bert: Path):
 
 def test_promotion_waits_for_its_turn(tmp_path: Path, bert: Path):
     """While another process holds the champion pointer for a moment, a promotion waits instead of failing."""
-    version, held = add(tmp_path, bert), threading.Event()
+    version, held = add_version(tmp_path, bert), threading.Event()
 
     def hold() -> None:
         with registry.champion_lock(tmp_path):
@@ -162,7 +151,6 @@ def test_promotion_waits_for_its_turn(tmp_path: Path, bert: Path):
 RIVAL = """
 import json, sys
 from pathlib import Path
-from tests.models.test_registry import PASSED
 from stsb_batch.models import registry
 import shutil
 home, bert, mark = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
@@ -175,7 +163,7 @@ for turn in range(4):
     (candidate / "config.json").write_text((candidate / "config.json").read_text() + " " * (10 * int(mark) + turn + 1))
     stack = registry.champions(home)["stack"]
     parent = stack[-1] if stack else None
-    card = {"recipe": "r", "base_model": "tiny", "parent": parent, "gate": PASSED}
+    card = {"recipe": "r", "base_model": "tiny", "parent": parent, "gate": {"passed": True}}
     version = registry.register(home, "sts", candidate, card)
     registry.discard(candidate.parent)
     won.append([version.reference, registry.promote_over_parent(home, version, "test")])
@@ -208,7 +196,7 @@ def test_concurrent_refreshes_lose_nothing(tmp_path: Path, bert: Path):
 def test_rollback_is_quick(tmp_path: Path, bert: Path):
     """Going back, with the check of every byte, takes less than 5 s."""
     for mark in ("", " "):
-        registry.promote(tmp_path, add(tmp_path, bert, mark=mark), "test")
+        registry.promote(tmp_path, add_version(tmp_path, bert, mark=mark), "test")
     began = time.monotonic()
     registry.rollback(tmp_path)
     assert time.monotonic() - began < 5

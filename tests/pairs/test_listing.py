@@ -7,7 +7,7 @@ import pytest
 
 from stsb_batch.errors import BadDataError, NothingToReadError, StorageError, UsageError
 from stsb_batch.pairs.listing import Listing, find_files
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def names(listing: Listing) -> list[str]:

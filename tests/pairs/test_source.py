@@ -23,7 +23,7 @@ from stsb_batch.pairs.source import (
     read_windows,
     with_digest,
 )
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def inspect(location: Path, columns: Columns = Columns()) -> tuple:  # noqa: B008 - frozen

@@ -4,15 +4,12 @@ import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from stsb_batch.models import decisions, registry
 from stsb_batch.refresh.due import refresh_due
 from stsb_batch.refresh.job import RefreshPlan, RefreshRequest, plan_refresh
-from stsb_batch.report.table import SCHEMA
-from tests.conftest import make_pairs
-from tests.models.test_registry import PASSED, add
+from tests.builders import add_version, made_from_plan, make_pairs
 
 NOW = dt.datetime(2126, 1, 10, tzinfo=dt.UTC)
 
@@ -26,7 +23,7 @@ def plan(bert: Path, tmp_path: Path) -> RefreshPlan:
 @pytest.fixture
 def model(plan: RefreshPlan, bert: Path, settings) -> registry.Version:
     """A champion made from other labels, just now."""
-    version = add(settings.home, bert)
+    version = add_version(settings.home, bert)
     registry.promote(settings.home, version, "test")
     return version
 
@@ -58,19 +55,6 @@ def test_new_labels_wait_for_the_model_s_age(plan: RefreshPlan, model, days: flo
 def test_drift_since_the_model_was_made_does_not_wait(plan: RefreshPlan, model, drifted: float, is_due: bool):
     """Drift that is newer than the model makes a refresh due at once; drift before it was answered by it."""
     assert due(plan, days=2, model=model, drifted_days=drifted).is_due is is_due
-
-
-def made_from_plan(plan: RefreshPlan, bert: Path, home: Path) -> registry.Version:
-    """Register what a refresh by this plan would leave behind when the gate lets its model pass."""
-    candidate = registry.staging_folder(home) / "candidate"
-    made = add(home, bert, mark=" ")
-    parent = (registry.champions(home)["stack"] or [None])[-1]
-    labels = {"source": "labels", "sha256": plan.labels.fingerprint, "rows": {}, "test_pairs_in_train_or_val": 0}
-    plans = {"made_from": plan.fingerprint, "judged_by": plan.judged_by}
-    card = made.card | plans | {"parent": parent, "labels": labels, "gate": PASSED}
-    made.path.rename(candidate)
-    pl.DataFrame(schema=SCHEMA).write_parquet(candidate / "metrics.parquet")
-    return registry.register(home, "sts", candidate, card)
 
 
 def test_nothing_new_to_train_from_is_never_due(plan: RefreshPlan, model, bert: Path, settings):

@@ -9,7 +9,7 @@ from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.evaluate import evaluate_labels, save_pictures
 from stsb_batch.report.table import figure
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def test_report_has_metrics_and_calibration(bert: Path, tmp_path: Path, settings: Settings):

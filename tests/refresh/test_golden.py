@@ -9,7 +9,7 @@ from stsb_batch.inference.scorer import open_plain_scorer, score_texts
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.refresh.golden import reproduce_scores
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from stsb_batch.refresh import job
 from stsb_batch.refresh.job import RefreshRequest, plan_refresh, refresh
 from stsb_batch.refresh.page import refresh_page
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.builders import add_version, make_pairs
 
 pytestmark = pytest.mark.usefixtures("golden_here")  # but not for `trained`, which asks a fresh process
 
@@ -109,7 +108,7 @@ def test_dry_run_moves_no_pointer(request_: RefreshRequest, settings):
 def test_rolled_back_version_does_not_come_back_by_itself(request_: RefreshRequest, bert: Path, settings):
     """A version that was rolled back is not promoted again by the next refresh from the same labels."""
     version = registry.find_version(settings.home, "sts@1")
-    for model in (add(settings.home, bert), version):
+    for model in (add_version(settings.home, bert), version):
         registry.promote(settings.home, model, "test")
     registry.rollback(settings.home)
     assert not refresh(request_).trained
@@ -118,7 +117,7 @@ def test_rolled_back_version_does_not_come_back_by_itself(request_: RefreshReque
 
 def test_champion_that_moved_meanwhile_is_not_replaced(request_: RefreshRequest, bert: Path, settings):
     """A version that was held against another champion than the one that stands now is kept and not promoted."""
-    rival = add(settings.home, bert)
+    rival = add_version(settings.home, bert)
     registry.promote(settings.home, rival, "another refresh")
     version = registry.find_version(settings.home, "sts@1")
     assert not registry.promote_over_parent(settings.home, version, "passed the gate")

@@ -13,7 +13,7 @@ from stsb_batch.errors import BadDataError, BadFileError
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.label_files import read_labelled
 from stsb_batch.refresh.labels import load_labels
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 HASHES = ("1f0a9c1b2d3e4f56", "0A1B2C3D4E5F6A7B", "7a6b5c4d3e2f1a0b", "00000000deadbeef")
 

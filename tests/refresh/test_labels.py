@@ -9,7 +9,7 @@ import pytest
 from stsb_batch.errors import BadDataError, NothingToReadError
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.labels import check_learnable, load_labels
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def test_halves_are_those_of_the_reference_recipe(labels_folder: Path):

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from stsb_batch.models import registry
-from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.builders import add_version, make_pairs
 from tests.reliability.harness import Driver
 
 pytestmark = pytest.mark.slow
@@ -66,7 +65,7 @@ def test_the_same_refresh_twice_at_once(drivers: list[Driver], bert: Path, tmp_p
 @pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0, 6.0])
 def test_killed_refresh_is_repeated(drivers: list[Driver], bert: Path, tmp_path: Path, settings, seconds: float):
     """SIGKILL at any moment leaves the champion; the same command then makes the version, and nothing is left over."""
-    champion = add(settings.home, bert, name="old")
+    champion = add_version(settings.home, bert, name="old")
     registry.promote(settings.home, champion, "test")
     environment = {"STSB_BATCH_HOME": str(settings.home)}
     words = command(tmp_path, bert, 0)

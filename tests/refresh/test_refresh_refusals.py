@@ -10,8 +10,7 @@ import pytest
 from stsb_batch.errors import BadDataError, GateRefused, ModelIntegrityError, NothingToReadError
 from stsb_batch.models import registry
 from stsb_batch.refresh.job import RefreshRequest, plan_refresh
-from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.builders import add_version, make_pairs
 from tests.reliability.harness import Driver
 
 
@@ -78,7 +77,7 @@ def test_churn_sample_that_is_not_there(request_: RefreshRequest):
 @pytest.mark.usefixtures("golden_here")
 def test_disk_full_while_saving_leaves_the_champion(request_: RefreshRequest, bert: Path, settings, tmp_path: Path):
     """When the weights cannot be written, a refresh ends with 74 in one line; champion untouched, candidate swept."""
-    registry.promote(settings.home, add(settings.home, bert), "test")
+    registry.promote(settings.home, add_version(settings.home, bert), "test")
     before = (settings.home / "models/champion.json").read_bytes()
     driver = Driver(tmp_path)
     command = ("refresh", "--labels", request_.labels, "--base-model", bert, "--floor", "-1")

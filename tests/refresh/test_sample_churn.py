@@ -11,7 +11,7 @@ from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.sample import read_sample
 from stsb_batch.refresh.sample_churn import churn_on
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def test_sample_is_spread_over_files_with_positions(tmp_path: Path):

@@ -18,7 +18,7 @@ from stsb_batch.refresh.recipes import RECIPES, Recipe, Stage, find_recipe
 from stsb_batch.refresh.silver import silver_pairs
 from stsb_batch.refresh.train import train
 from stsb_batch.refresh.word_pairs import whole_words, word_pairs
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def labels(rows: int = 96) -> Labels:

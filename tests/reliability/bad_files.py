@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 ROWS = 100
 NUM_VALUES = b"\x16\xc8\x01"  # thrift: the next field but none, an i64, 100 as a zigzag varint

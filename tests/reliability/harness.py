@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from stsb_batch.scoring.verify import verify_output
 from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,7 +20,7 @@ from stsb_batch.scoring import finish
 from stsb_batch.scoring import job as score
 from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 PART = 100_000
 SAFETY = [

@@ -17,7 +17,7 @@ from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 from tests.fakes import FakeEngine
 from tests.reliability.bad_files import BAD_FILES, big_cell, good, many_rows
 

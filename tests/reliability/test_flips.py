@@ -12,8 +12,7 @@ from stsb_batch.models import decisions, registry
 from stsb_batch.scoring.verify import Verification, verify_output
 from stsb_batch.scoring.verify_home import verify_home
 from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
-from tests.models.test_registry import PASSED
+from tests.builders import PASSED, make_pairs
 from tests.reliability.harness import Case, check_complete
 
 KINDS = {

@@ -10,7 +10,7 @@ from stsb_batch.durable import file_sha256
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.pairs import sink, source
 from stsb_batch.schedule import run_dates as night
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 def utc(text: str) -> dt.datetime:

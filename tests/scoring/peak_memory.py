@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 GROUP = 100_000
 

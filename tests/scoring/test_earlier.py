@@ -17,8 +17,7 @@ from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.history import reports_folder
 from stsb_batch.scoring.verify import verify_output
 from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
-from tests.scoring.test_output import score
+from tests.builders import make_pairs, score
 
 
 def write_input(path: Path) -> Path:

@@ -15,8 +15,7 @@ from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.page import drift_alert, score_page, shard_rows
 from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, plan_score
 from stsb_batch.settings import Settings
-from tests.conftest import make_pairs
-from tests.models.test_registry import add
+from tests.builders import add_version, make_pairs
 
 COLUMNS = Columns()
 LATER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
@@ -24,7 +23,7 @@ LATER = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 
 @pytest.fixture
 def champion(bert: Path, settings: Settings) -> None:
-    promote(settings.home, add(settings.home, bert), "test")
+    promote(settings.home, add_version(settings.home, bert), "test")
 
 
 def run(settings: Settings, source: Path, output: Path, **options) -> tuple[ScoreOutcome, ScorePlan]:

@@ -22,15 +22,9 @@ from stsb_batch.report.table import figure
 from stsb_batch.scoring.job import open_job, score_dataset
 from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScoreRequest, plan_score
-from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
+from tests.builders import make_pairs, plain_settings, score_request
 
 BLEMISHES = {3: (None, "a"), 5: ("a", ""), 7: ("\u200b", "b"), 11: ("word " * 2_000, "c")}
-
-
-def plain(**changes):
-    """Settings for the plain engine in fp32, with small batches."""
-    return load_settings().model_copy(update={"engine": "torch", "precision": "fp32", "max_tokens": 512, **changes})
 
 
 @pytest.fixture
@@ -48,14 +42,9 @@ def warehouse(tmp_path: Path) -> Path:
     return tmp_path / "night"
 
 
-def request(location: Path, model: Path, output: Path | None = None, **options) -> ScoreRequest:
-    settings = options.pop("settings", None) or plain()
-    return ScoreRequest(str(location), str(output) if output else None, model=str(model), settings=settings, **options)
-
-
 def test_rows_out_are_rows_in(warehouse: Path, bert: Path):
     """Each file has its own output with the same rows in the same order and all other columns equal (laws 1 and 4)."""
-    outcome = score_dataset(request(warehouse, bert))
+    outcome = score_dataset(score_request(warehouse, bert))
     assert outcome.target.root == warehouse.with_name("night.scored")
     for kind in "ab":
         before = pq.read_table(warehouse / f"kind={kind}/part.parquet", partitioning=None)
@@ -70,7 +59,7 @@ def test_rows_out_are_rows_in(warehouse: Path, bert: Path):
 
 def test_folder_output_is_complete_and_read_by_others(warehouse: Path, bert: Path):
     """Manifest, report and _SUCCESS are there, nothing else; DuckDB and pyarrow read the folder as one table."""
-    root = score_dataset(request(warehouse, bert)).target.root
+    root = score_dataset(score_request(warehouse, bert)).target.root
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
     assert names == ["_SUCCESS", "_manifest.json", "_report.pq", "kind=a/part.parquet", "kind=b/part.parquet"]
     manifest = json.loads((root / "_manifest.json").read_text())
@@ -83,7 +72,7 @@ def test_folder_output_is_complete_and_read_by_others(warehouse: Path, bert: Pat
 
 def test_single_file_leaves_three_files(pairs_file: Path, bert: Path):
     """in.parquet gives in.scored.parquet, its report and its manifest, and nothing more."""
-    outcome = score_dataset(request(pairs_file, bert, settings=plain(shard_rows=100)))
+    outcome = score_dataset(score_request(pairs_file, bert, settings=plain_settings(shard_rows=100)))
     names = sorted(path.name for path in pairs_file.parent.iterdir() if path.is_file())
     assert names == ["_in.scored.manifest.json", "_in.scored.report.pq", "in.parquet", "in.scored.parquet"]
     assert [path.name for path in pairs_file.parent.iterdir() if path.is_dir()] == ["home"]
@@ -95,8 +84,12 @@ def test_single_file_leaves_three_files(pairs_file: Path, bert: Path):
 def test_scores_are_those_of_each_pair_alone(pairs_file: Path, bert: Path):
     """A score does not depend on batch, window or shard (law 3, within rounding of fp32)."""
     scores = []
-    for name, settings in (("a", plain()), ("b", plain(max_tokens=64)), ("c", plain(shard_rows=100, max_tokens=4096))):
-        outcome = score_dataset(request(pairs_file, bert, pairs_file.parent / name, settings=settings))
+    for name, settings in (
+        ("a", plain_settings()),
+        ("b", plain_settings(max_tokens=64)),
+        ("c", plain_settings(shard_rows=100, max_tokens=4096)),
+    ):
+        outcome = score_dataset(score_request(pairs_file, bert, pairs_file.parent / name, settings=settings))
         files = sorted(outcome.target.root.glob("*.parquet"))
         scores.append(np.concatenate([pl.read_parquet(f)["score"].to_numpy() for f in files if f.name[0] != "_"]))
     assert len(scores[0]) == 500
@@ -106,7 +99,7 @@ def test_scores_are_those_of_each_pair_alone(pairs_file: Path, bert: Path):
 
 def test_large_file_becomes_several_shards(pairs_file: Path, bert: Path, tmp_path: Path):
     """In a folder a file above shard_rows is cut at row groups, and its parts are numbered in order."""
-    outcome = score_dataset(request(pairs_file, bert, tmp_path / "out", settings=plain(shard_rows=200)))
+    outcome = score_dataset(score_request(pairs_file, bert, tmp_path / "out", settings=plain_settings(shard_rows=200)))
     names = sorted(path.name for path in outcome.target.root.glob("in*.parquet"))
     assert names == [f"in-0000{n}-of-00003.parquet" for n in (1, 2, 3)]
     ids = pl.concat([pl.read_parquet(outcome.target.root / name) for name in names])["id"]
@@ -115,9 +108,9 @@ def test_large_file_becomes_several_shards(pairs_file: Path, bert: Path, tmp_pat
 
 def test_second_run_touches_nothing(warehouse: Path, bert: Path):
     """Scoring what is done already changes no file."""
-    first = score_dataset(request(warehouse, bert))
+    first = score_dataset(score_request(warehouse, bert))
     before = {path: path.stat().st_mtime_ns for path in first.target.root.rglob("*")}
-    second = score_dataset(request(warehouse, bert))
+    second = score_dataset(score_request(warehouse, bert))
     assert {path: path.stat().st_mtime_ns for path in first.target.root.rglob("*")} == before
     assert (second.shards_scored, second.rows) == (0, 370)
     assert second.report.equals(first.report)
@@ -125,11 +118,11 @@ def test_second_run_touches_nothing(warehouse: Path, bert: Path):
 
 def test_killed_run_is_resumed(warehouse: Path, bert: Path, tmp_path: Path):
     """After kill -9 between two shards the rerun keeps the finished one and ends as an unbroken run does (law 5)."""
-    whole = score_dataset(request(warehouse, bert, tmp_path / "whole"))
+    whole = score_dataset(score_request(warehouse, bert, tmp_path / "whole"))
     code = (
         "import os, sys, signal\nfrom stsb_batch.scoring.job import open_job, plan_score, score_shards, RunMonitor\n"
-        "from tests.scoring.test_job import request\nfrom pathlib import Path\n"
-        "plan = plan_score(request(*map(Path, sys.argv[1:])))\n"
+        "from tests.builders import score_request\nfrom pathlib import Path\n"
+        "plan = plan_score(score_request(*map(Path, sys.argv[1:])))\n"
         "with open_job(plan) as pending:\n  next(score_shards(plan.spec, pending, RunMonitor()))\n"
         "  os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -139,7 +132,7 @@ def test_killed_run_is_resumed(warehouse: Path, bert: Path, tmp_path: Path):
     [finished] = [path for path in broken.rglob("*.parquet") if path.name[0] != "_"]
     assert not (broken / "_SUCCESS").exists()
     touched = finished.stat().st_mtime_ns
-    resumed = score_dataset(request(warehouse, bert, broken))
+    resumed = score_dataset(score_request(warehouse, bert, broken))
     assert resumed.shards_scored == 1
     assert finished.stat().st_mtime_ns == touched
     for kind in "ab":
@@ -153,8 +146,8 @@ def test_run_killed_while_writing_leaves_nothing_visible(warehouse: Path, bert: 
     code = (
         "import os, sys, signal\nfrom dataclasses import replace\nfrom pathlib import Path\n"
         "from stsb_batch.scoring.job import open_job, plan_score, score_shards, RunMonitor\n"
-        "from tests.scoring.test_job import request\n"
-        "plan = plan_score(request(*map(Path, sys.argv[1:])))\n"
+        "from tests.builders import score_request\n"
+        "plan = plan_score(score_request(*map(Path, sys.argv[1:])))\n"
         "def die(monitor):\n  if monitor.rows > 150: os.kill(os.getpid(), signal.SIGKILL)\n"
         "with open_job(plan) as pending:\n"
         "  cut = [replace(shard, source=replace(shard.source, window_rows=50)) for shard in pending]\n"
@@ -164,22 +157,22 @@ def test_run_killed_while_writing_leaves_nothing_visible(warehouse: Path, bert: 
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, warehouse, bert, broken], check=False)
     assert list(broken.rglob("*.inprogress"))
     assert not list(broken.rglob("*.parquet"))
-    assert score_dataset(request(warehouse, bert, broken)).rows == 370
+    assert score_dataset(score_request(warehouse, bert, broken)).rows == 370
     assert not list(broken.rglob("*.inprogress"))
 
 
 def test_new_input_is_added_to_what_is_done(warehouse: Path, bert: Path):
     """A file that came later is scored into the same output; the others are kept."""
-    score_dataset(request(warehouse, bert))
+    score_dataset(score_request(warehouse, bert))
     make_pairs(30).write_parquet(warehouse / "late.parquet")
-    outcome = score_dataset(request(warehouse, bert))
+    outcome = score_dataset(score_request(warehouse, bert))
     assert (outcome.shards_scored, outcome.rows) == (1, 400)
 
 
 @pytest.mark.parametrize("change", ["model", "input", "option", "vanished"])
 def test_output_of_another_plan_is_refused_and_overwritten_on_request(warehouse, bert, distilbert, change: str):
     """Another model, a changed input, another option or a vanished file never mix into old output."""
-    root = score_dataset(request(warehouse, bert)).target.root
+    root = score_dataset(score_request(warehouse, bert)).target.root
     before = {path: path.read_bytes() for path in root.rglob("*.parquet")}
     part, options, model = warehouse / "kind=a/part.parquet", {}, bert
     if change == "model":
@@ -189,11 +182,11 @@ def test_output_of_another_plan_is_refused_and_overwritten_on_request(warehouse,
     elif change == "vanished":
         part.unlink()
     else:
-        options = {"settings": plain(max_length=16)}
+        options = {"settings": plain_settings(max_length=16)}
     with pytest.raises(CannotCreateError, match="--overwrite"):
-        score_dataset(request(warehouse, model, **options))
+        score_dataset(score_request(warehouse, model, **options))
     assert {path: path.read_bytes() for path in root.rglob("*.parquet")} == before
-    outcome = score_dataset(request(warehouse, model, overwrite=True, **options))
+    outcome = score_dataset(score_request(warehouse, model, overwrite=True, **options))
     names = {str(path.relative_to(root)) for path in root.rglob("*.parquet") if path.name[0] != "_"}
     assert names == {str(path.relative_to(warehouse)) for path in warehouse.rglob("*.parquet")}
     assert outcome.rows == sum(pq.read_metadata(root / name).num_rows for name in names)
@@ -209,31 +202,31 @@ def test_input_changed_while_it_is_scored_is_not_committed(pairs_file: Path, ber
             done.append(make_pairs(500, seed=9).write_parquet(pairs_file, row_group_size=100))
 
     with pytest.raises(BadDataError, match="INPUT_CHANGED"):
-        score_dataset(request(pairs_file, bert, tmp_path / "out"), on_progress=change)
+        score_dataset(score_request(pairs_file, bert, tmp_path / "out"), on_progress=change)
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
 def test_one_writer_per_output(warehouse: Path, bert: Path):
     """While one job holds an output a second one is sent away, naming the holder; other outputs are free."""
-    plan = plan_score(request(warehouse, bert))
+    plan = plan_score(score_request(warehouse, bert))
     with open_job(plan), pytest.raises(BusyError, match=f"process {os.getpid()}"):
-        score_dataset(request(warehouse, bert))
-    assert score_dataset(request(warehouse, bert)).rows == 370
+        score_dataset(score_request(warehouse, bert))
+    assert score_dataset(score_request(warehouse, bert)).rows == 370
 
 
 @pytest.mark.parametrize("output", ["night", "night/out", "."])
 def test_output_on_inside_or_around_the_input_is_refused(warehouse: Path, bert: Path, output: str):
     """The output folder never is, lies in, or holds the input."""
     with pytest.raises(UsageError, match="-o"):
-        score_dataset(request(warehouse, bert, warehouse.parent / output))
+        score_dataset(score_request(warehouse, bert, warehouse.parent / output))
     with pytest.raises(UsageError):
-        score_dataset(request(warehouse / "kind=a/part.parquet", bert, warehouse / "kind=a/part.parquet"))
+        score_dataset(score_request(warehouse / "kind=a/part.parquet", bert, warehouse / "kind=a/part.parquet"))
 
 
 def test_zero_rows_give_an_empty_output(tmp_path: Path, bert: Path):
     """A file without rows has an output with the full schema and a report without metrics."""
     make_pairs(3).clear().write_parquet(tmp_path / "e.parquet")
-    outcome = score_dataset(request(tmp_path / "e.parquet", bert))
+    outcome = score_dataset(score_request(tmp_path / "e.parquet", bert))
     table = pl.read_parquet(outcome.target.single)
     assert table.height == 0
     assert table.columns[-2:] == ["score", "score_status"]
@@ -244,7 +237,7 @@ def test_columns_are_chosen_and_renamed(pairs_file: Path, bert: Path):
     frame = pl.read_parquet(pairs_file).rename({"sentence1": "a", "sentence2": "b", "label": "gold"}).with_columns(score=1.0)
     frame.write_parquet(pairs_file)
     columns = Columns("a", "b", "gold", ("id",), "sim")
-    outcome = score_dataset(request(pairs_file, bert, columns=columns))
+    outcome = score_dataset(score_request(pairs_file, bert, columns=columns))
     assert pl.read_parquet(outcome.target.single).columns == ["id", "sim", "sim_status"]
     assert {"mse", "rmse", "mae", "pearson", "spearman"} <= set(outcome.report["metric"])
 
@@ -254,7 +247,7 @@ def test_labels_that_cannot_be_used_are_left_out_and_counted(pairs_file: Path, b
     frame = pl.read_parquet(pairs_file)
     bad = pl.when(pl.col("id") < 3).then(None).when(pl.col("id") < 10).then(-1.0).otherwise("label").alias("label")
     frame.with_columns(bad).write_parquet(pairs_file)
-    report = score_dataset(request(pairs_file, bert)).report
+    report = score_dataset(score_request(pairs_file, bert)).report
     assert report.filter(pl.col("metric") == "labels_left_out")["value"].item() == 10
     assert report.filter(pl.col("metric") == "mse")["rows"].item() == 490
 
@@ -262,14 +255,14 @@ def test_labels_that_cannot_be_used_are_left_out_and_counted(pairs_file: Path, b
 def test_labels_of_another_kind_are_told(pairs_file: Path, bert: Path, caplog):
     """A column `label` that holds no numbers gives no metrics, and a warning says why."""
     pl.read_parquet(pairs_file).with_columns(pl.col("label").cast(pl.String)).write_parquet(pairs_file)
-    assert "mse" not in set(score_dataset(request(pairs_file, bert)).report["metric"])
+    assert "mse" not in set(score_dataset(score_request(pairs_file, bert)).report["metric"])
     assert "in.parquet: column 'label' is large_string, not a number: no metrics" in caplog.text
 
 
 def test_reports_append_to_a_history(pairs_file: Path, bert: Path, settings):
     """Each run's report is one more file of a history that reads as one table."""
     for name in ("a", "b"):
-        score_dataset(request(pairs_file, bert, pairs_file.parent / name))
+        score_dataset(score_request(pairs_file, bert, pairs_file.parent / name))
     history = duckdb.sql(f"select count(distinct run_id) from '{settings.home}/reports/*.parquet'")  # noqa: S608
     assert history.fetchall() == [(2,)]
 
@@ -280,19 +273,19 @@ def test_history_that_cannot_be_kept_is_told_before_scoring(pairs_file: Path, be
     (settings.home / "reports").write_text("a file where the folder of reports belongs")
     before = sorted(pairs_file.parent.rglob("*"))
     with pytest.raises(StorageError, match=r"reports: File exists while keeping reports \(STSB_BATCH_HOME\)"):
-        score_dataset(request(pairs_file, bert))
+        score_dataset(score_request(pairs_file, bert))
     assert sorted(pairs_file.parent.rglob("*")) == before
 
 
 def test_report_tells_padding_and_time_to_the_first_score(pairs_file: Path, bert: Path):
     """Batches of one length have no padding; filled-up ones have; the first score came before the run's end."""
     began = time.monotonic()
-    plainly = score_dataset(request(pairs_file, bert, pairs_file.with_name("a.parquet"))).report
+    plainly = score_dataset(score_request(pairs_file, bert, pairs_file.with_name("a.parquet"))).report
     taken = time.monotonic() - began
     assert figure(plainly, "padding_share") == 0
     assert figure(plainly, "tokeniser_fallback_rows") == 0
     assert 0 < figure(plainly, "first_score_seconds") < taken
-    filled = request(pairs_file, bert, pairs_file.with_name("b.parquet"), settings=plain(fixed_shapes=True))
+    filled = score_request(pairs_file, bert, pairs_file.with_name("b.parquet"), settings=plain_settings(fixed_shapes=True))
     assert 0 < figure(score_dataset(filled).report, "padding_share") < 1
 
 
@@ -301,8 +294,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, bert: Path):
     """The peak memory of 400,000 rows is at most 1.10 times that of 100,000."""
     peaks = []
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom tests.scoring.test_job import request\n"
-        "from stsb_batch.scoring.job import score_dataset\nscore_dataset(request(*map(Path, sys.argv[1:])))\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom tests.builders import score_request\n"
+        "from stsb_batch.scoring.job import score_dataset\nscore_dataset(score_request(*map(Path, sys.argv[1:])))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
     part = make_pairs(100_000)
@@ -327,11 +320,11 @@ def test_text_that_the_model_cannot_read_is_named(tmp_path: Path, bert: Path, ca
     """Kind: text that the model cannot read. The rows are OK, the report has the share of unknown tokens, a line warns."""
     texts = pl.DataFrame({"sentence1": ["รถไฟออกเวลาเก้าโมง", "red pump"], "sentence2": ["火车九点出发", "blue pump"]})
     texts.write_parquet(tmp_path / "thai.parquet")
-    outcome = score_dataset(request(tmp_path / "thai.parquet", bert))
+    outcome = score_dataset(score_request(tmp_path / "thai.parquet", bert))
     assert figure(outcome.report, "rows_by_status", "OK") == 2
     assert figure(outcome.report, "unknown_token_rate") > 0.1
     assert "tokens are unknown to the model's tokeniser (limit 2 %)" in caplog.text
     caplog.clear()
     make_pairs(20).write_parquet(tmp_path / "english.parquet")
-    assert figure(score_dataset(request(tmp_path / "english.parquet", bert)).report, "unknown_token_rate") == 0
+    assert figure(score_dataset(score_request(tmp_path / "english.parquet", bert)).report, "unknown_token_rate") == 0
     assert "unknown" not in caplog.text

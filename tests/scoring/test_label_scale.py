@@ -13,7 +13,7 @@ from stsb_batch.refresh.page import refresh_page
 from stsb_batch.report.table import figure
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.plan import ScoreRequest
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 PERCENT = Columns(label_scale=(0.0, 100.0))
 

@@ -16,19 +16,10 @@ from stsb_batch.cli.views import read_report
 from stsb_batch.errors import BadDataError, BadFileError, CannotCreateError, NothingToReadError, UsageError
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure
-from stsb_batch.scoring.finish import ScoreOutcome
-from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest, allowance
+from stsb_batch.scoring.plan import allowance
 from stsb_batch.scoring.verify import verify_output
 from stsb_batch.settings import load_settings
-from tests.conftest import make_pairs
-
-
-def score(location: Path | str, model: Path, output: Path | None = None, *, on_progress=None, **options) -> ScoreOutcome:
-    shard_rows = options.pop("shard_rows", 1_000_000)
-    settings = load_settings().model_copy(update={"engine": "torch", "precision": "fp32", "shard_rows": shard_rows})
-    asked = ScoreRequest(str(location), str(output) if output else None, model=str(model), settings=settings, **options)
-    return score_dataset(asked, on_progress=on_progress)
+from tests.builders import make_pairs, score
 
 
 def write(path: Path, rows: int = 20, seed: int = 0, **columns) -> Path:

@@ -17,11 +17,8 @@ from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScorePlan, plan_score
 from stsb_batch.scoring.shards import score_shards
 from stsb_batch.scoring.spec import ScoreSpec, ShardResult
-from tests.conftest import make_pairs
-from tests.fakes import FakeEngine
-from tests.inference.test_dispatch import SmallDevice
-from tests.inference.test_tokens import OURS
-from tests.scoring.test_job import request
+from tests.builders import make_pairs, score_request, tokenizer
+from tests.fakes import FakeEngine, SmallDevice
 
 
 @pytest.fixture
@@ -31,13 +28,13 @@ def plan(tmp_path: Path, bert: Path) -> ScorePlan:
         path = tmp_path / f"in/{number}.parquet"
         path.parent.mkdir(exist_ok=True)
         make_pairs(rows or 1, seed=number).head(rows).write_parquet(path)
-    found = plan_score(request(tmp_path / "in", bert))
+    found = plan_score(score_request(tmp_path / "in", bert))
     shards = [replace(shard, source=replace(shard.source, window_rows=25)) for shard in found.shards]
     return replace(found, shards=shards)
 
 
 def run(plan: ScorePlan, engine: FakeEngine | None = None, shards: list[Shard] | None = None, monitor=None):
-    scorer = PairScorer(OURS, engine or FakeEngine(), FakeEngine, TokenBudget(64))
+    scorer = PairScorer(tokenizer(), engine or FakeEngine(), FakeEngine, TokenBudget(64))
     shards = plan.shards if shards is None else shards
     return score_shards(plan.spec, shards, monitor or RunMonitor(), open_scorer=lambda spec: scorer)
 
@@ -50,7 +47,7 @@ def scores(plan: ScorePlan, result: ShardResult) -> list[float]:
 def expected(shard: Shard) -> list[float]:
     frame = pl.read_parquet(shard.source.path, glob=False)
     columns = (frame[name].to_arrow() for name in ("sentence1", "sentence2"))
-    return list(PairScorer(OURS, FakeEngine(), FakeEngine, TokenBudget(64)).score(*columns).scores)
+    return list(PairScorer(tokenizer(), FakeEngine(), FakeEngine, TokenBudget(64)).score(*columns).scores)
 
 
 def test_each_shard_has_its_own_scores(plan: ScorePlan):
@@ -87,7 +84,7 @@ def test_the_model_is_opened_once_and_only_for_rows(plan: ScorePlan):
 
     def open_scorer(spec: ScoreSpec) -> PairScorer:
         opened.append(spec)
-        return PairScorer(OURS, FakeEngine(), FakeEngine, TokenBudget(64))
+        return PairScorer(tokenizer(), FakeEngine(), FakeEngine, TokenBudget(64))
 
     (result,) = score_shards(plan.spec, [plan.shards[2]], RunMonitor(), open_scorer=open_scorer)
     assert (result.committed.rows, opened) == (0, [])
@@ -151,7 +148,7 @@ def test_rows_beyond_the_limit_end_the_run(plan: ScorePlan):
     frame = pl.read_parquet(plan.shards[1].source.path, glob=False)
     frame.with_columns(sentence1=pl.lit(None, pl.String)).write_parquet(plan.shards[1].source.path)
     again = replace(plan_score(plan.request), target=plan.target)
-    scorer = PairScorer(OURS, FakeEngine(), FakeEngine, TokenBudget(64))
+    scorer = PairScorer(tokenizer(), FakeEngine(), FakeEngine, TokenBudget(64))
     results = score_shards(strict, again.shards, RunMonitor(), open_scorer=lambda _: scorer)
     assert next(results).output == again.shards[0].output
     with pytest.raises(BadDataError, match="40 rows have no score"):

@@ -10,7 +10,7 @@ from stsb_batch.errors import BadDataError, UsageError
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.page import score_page
 from stsb_batch.scoring.plan import ScoreRequest, plan_score
-from tests.conftest import make_pairs
+from tests.builders import make_pairs
 
 
 @pytest.fixture

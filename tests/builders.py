@@ -1,0 +1,108 @@
+"""Builders of what tests work on: texts, pairs, settings, requests, tokenisers, registered versions."""
+
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from stsb_batch.inference.tokens import PairTokenizer
+from stsb_batch.models import registry
+from stsb_batch.models.base import find_base_model
+from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
+from stsb_batch.refresh.job import RefreshPlan
+from stsb_batch.report.table import SCHEMA
+from stsb_batch.scoring.finish import ScoreOutcome
+from stsb_batch.scoring.job import score_dataset
+from stsb_batch.scoring.plan import ScoreRequest
+from stsb_batch.settings import Settings, load_settings
+
+STSB = Path(__file__).parents[2] / "shared/data/stsb"
+WORDS = ["red", "blue", "steel", "pump", "ticket", "login", "city", "river", "station"]
+WORDS += ["invoice", "kettle", "cable", "night", "train", "court", "price", "guitar", "dog"]
+PASSED = {"passed": True, "checks": [], "notes": [], "figures": {}}
+
+
+def make_texts(count: int, seed: int = 0) -> list[str]:
+    """Make texts of 2 to 12 plain words."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(2, 13))) for _ in range(count)]
+
+
+def make_pairs(count: int, seed: int = 0) -> pl.DataFrame:
+    """Make pairs with an id, two texts and a label that grows with the words they share."""
+    left, right = make_texts(count, seed), make_texts(count, seed + 1)
+    right = [a if row % 4 == 0 else b for row, (a, b) in enumerate(zip(left, right, strict=True))]
+    shared = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(left, right, strict=True)]
+    return pl.DataFrame(
+        {"id": range(count), "sentence1": left, "sentence2": right, "label": np.array(shared, np.float32) * 5}
+    )
+
+
+def plain_settings(**changes) -> Settings:
+    """Settings for the plain engine in fp32, with small batches."""
+    return load_settings().model_copy(update={"engine": "torch", "precision": "fp32", "max_tokens": 512, **changes})
+
+
+def score_request(location: Path | str, model: Path, output: Path | None = None, **options) -> ScoreRequest:
+    """Ask for the scores of a location by the plain engine, unless the options have other settings."""
+    settings = options.pop("settings", None) or plain_settings()
+    return ScoreRequest(str(location), str(output) if output else None, model=str(model), settings=settings, **options)
+
+
+def score(location: Path | str, model: Path, output: Path | None = None, *, on_progress=None, **options) -> ScoreOutcome:
+    """Score a location with the plain engine, by default in shards of up to a million rows."""
+    settings = plain_settings(shard_rows=options.pop("shard_rows", 1_000_000))
+    return score_dataset(score_request(location, model, output, settings=settings, **options), on_progress=on_progress)
+
+
+@lru_cache
+def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
+    """Open MiniLM's tokeniser; `fast` takes the chunk cache."""
+    backend = load_tokenizer(find_base_model("minilm")).backend_tokenizer
+    return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
+
+
+def make_checkpoint(folder: Path) -> Path:
+    """Save the MiniLM encoder with a head of fixed weights, so that its scores are the same everywhere."""
+    base = find_base_model("minilm")
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.linspace(-1, 1, model.config.hidden_size).unsqueeze(0))
+        model.classifier.bias.fill_(2.5)
+    save_checkpoint(model.eval(), AutoTokenizer.from_pretrained(base), folder)
+    return folder
+
+
+def add_version(home: Path, checkpoint: Path, *, name: str = "sts", passed: bool = True, mark: str = "") -> registry.Version:
+    """Register a copy of a checkpoint; `mark` is appended to its configuration and makes its digest differ."""
+    candidate = registry.staging_folder(home) / "candidate"
+    shutil.copytree(checkpoint, candidate)
+    config = candidate / "config.json"
+    config.write_text(config.read_text() + mark)
+    card = {"recipe": "reference", "base_model": "tiny", "parent": None, "gate": PASSED | {"passed": passed}}
+    return registry.register(home, name, candidate, card)
+
+
+def made_from_plan(plan: RefreshPlan, bert: Path, home: Path) -> registry.Version:
+    """Register what a refresh by this plan would leave behind when the gate lets its model pass."""
+    candidate = registry.staging_folder(home) / "candidate"
+    made = add_version(home, bert, mark=" ")
+    parent = (registry.champions(home)["stack"] or [None])[-1]
+    labels = {"source": "labels", "sha256": plan.labels.fingerprint, "rows": {}, "test_pairs_in_train_or_val": 0}
+    plans = {"made_from": plan.fingerprint, "judged_by": plan.judged_by}
+    card = made.card | plans | {"parent": parent, "labels": labels, "gate": PASSED}
+    made.path.rename(candidate)
+    pl.DataFrame(schema=SCHEMA).write_parquet(candidate / registry.METRICS)
+    return registry.register(home, "sts", candidate, card)
+
+
+def make_champion(home: Path, checkpoint: Path) -> None:
+    """Make a checkpoint the champion, with a report of no rows, since nobody measured it."""
+    version = add_version(home, checkpoint)
+    pl.DataFrame(schema=SCHEMA).write_parquet(version.path / registry.METRICS)
+    registry.promote(home, version, "test")
