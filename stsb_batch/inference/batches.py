@@ -1,6 +1,6 @@
 """Batches of pairs under a token budget, nothing padded. Pure: lengths in, row numbers and arrays out.
 
-A window holds so many pairs that each length fills its batches: rectangles of pairs of one length, for any engine. An engine
+A window holds enough pairs for full batches of each length: rectangles of pairs of one length, for any engine. An engine
 that packs takes pairs of any length one after the other. Either way a pair's score cannot depend on its neighbours' lengths.
 """
 
@@ -22,14 +22,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Pairs one after the other, filled up to fixed sizes, as one array of int32.
+    """Pairs one after the other, padded to fixed sizes, as one array of int32.
 
-    `numbers` holds the ids, positions and segments (tokens,) of all tokens, then the starts and lengths (room,) of all
-    pairs; those beyond the first `pairs` only fill up and have no tokens. `longest` is the length of the longest pair.
+    `numbers` holds the ids, positions and token type ids (tokens,) of all tokens, then the starts and lengths (capacity,) of
+    all pairs; those beyond the first `pairs` are padding and have no tokens. `longest` is the length of the longest pair.
     """
 
     numbers: np.ndarray
-    room: int
+    capacity: int
     pairs: int
     longest: int
 
@@ -37,7 +37,7 @@ class PackedBatch:
 def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
     """Split row numbers into batches of equal length, longest first.
 
-    The plan is a permutation of the rows. In each batch, rows x length is at most `max_tokens`, unless it is one row.
+    The plan is a permutation of the rows. In each batch, rows x length is at most `max_tokens`, unless the batch is one row.
     """
     order = np.argsort(-lengths, kind="stable")
     ends = np.flatnonzero(np.diff(lengths[order])) + 1
@@ -49,23 +49,23 @@ def plan_batches(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
 
 
 def plan_packed(lengths: np.ndarray, max_tokens: int) -> list[np.ndarray]:
-    """Split row numbers into batches of at most `max_tokens` in all, unless it is one row; longest first.
+    """Split row numbers into batches of at most `max_tokens` in all, unless a batch is one row; longest first.
 
-    No batch has more rows than `room_for_pairs` says.
+    No batch has more rows than `pair_capacity` says.
     """
     order = np.argsort(-lengths, kind="stable")
     tokens = np.cumsum(lengths[order])
     batches, begin, before = [], 0, 0
     while begin < len(order):
-        end = min(int(np.searchsorted(tokens, before + max_tokens, side="right")), begin + room_for_pairs(max_tokens))
+        end = min(int(np.searchsorted(tokens, before + max_tokens, side="right")), begin + pair_capacity(max_tokens))
         end = max(end, begin + 1)
         batches.append(order[begin:end])
         begin, before = end, int(tokens[end - 1])
     return batches
 
 
-def room_for_pairs(tokens: int) -> int:
-    """Return how many pairs a packed batch of so many tokens has room for: more than fit, unless texts are single words."""
+def pair_capacity(tokens: int) -> int:
+    """Return how many pairs a packed batch of `tokens` may hold: more than fit, unless texts are single words."""
     return max(1, tokens // 8)
 
 
@@ -73,19 +73,21 @@ def gather_batch(tokens: TokenizedPairs, rows: np.ndarray) -> Batch:
     """Lay the given rows, all of one length, out as a rectangle."""
     starts = tokens.offsets[rows]
     places = starts[:, None] + np.arange(tokens.offsets[rows[0] + 1] - starts[0])  # (pairs, tokens)
-    return Batch(input_ids=tokens.ids[places].astype(np.int64), token_type_ids=tokens.segments[places].astype(np.int64))
+    return Batch(
+        input_ids=tokens.ids[places].astype(np.int64), token_type_ids=tokens.token_type_ids[places].astype(np.int64)
+    )
 
 
 def pack_batch(tokens: TokenizedPairs, rows: np.ndarray, size: int) -> PackedBatch:
-    """Lay the given rows, longest first, out one after the other, with room for `size` tokens."""
+    """Lay the given rows, longest first, out one after the other, padded to `size` tokens."""
     lengths = tokens.offsets[rows + 1] - tokens.offsets[rows]
-    used, room = int(lengths.sum()), room_for_pairs(size)
+    used, capacity = int(lengths.sum()), pair_capacity(size)
     starts, places = np.cumsum(lengths) - lengths, ranges(tokens.offsets[rows], lengths)
-    numbers = np.zeros(3 * size + 2 * room, np.int32)
-    ids, positions, segments = numbers[: 3 * size].reshape(3, size)
-    ids[:used], segments[:used] = tokens.ids[places], tokens.segments[places]
+    numbers = np.zeros(3 * size + 2 * capacity, np.int32)
+    ids, positions, token_type_ids = numbers[: 3 * size].reshape(3, size)
+    ids[:used], token_type_ids[:used] = tokens.ids[places], tokens.token_type_ids[places]
     positions[:used] = places - np.repeat(tokens.offsets[rows], lengths)
-    numbers[3 * size : 3 * size + room] = size
+    numbers[3 * size : 3 * size + capacity] = size
     numbers[3 * size : 3 * size + len(rows)] = starts
-    numbers[3 * size + room : 3 * size + room + len(rows)] = lengths
-    return PackedBatch(numbers, room, len(rows), int(lengths[0]))
+    numbers[3 * size + capacity : 3 * size + capacity + len(rows)] = lengths
+    return PackedBatch(numbers, capacity, len(rows), int(lengths[0]))

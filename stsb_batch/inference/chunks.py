@@ -97,7 +97,8 @@ class ChunkEncoder:
         """Encode new chunks, printable ASCII by ourselves, all else by the tokeniser; returns their places in the cache."""
         ours = is_printable(chunks) if self._word_piece else pa.repeat(False, len(chunks))
         places = np.empty(len(chunks), np.int64)
-        for mask, encode in ((ours, self._word_piece and self._word_piece.encode), (pc.invert(ours), self._encode)):
+        ascii_encode = self._word_piece.encode if self._word_piece else self._encode
+        for mask, encode in ((ours, ascii_encode), (pc.invert(ours), self._encode)):
             part, rows = chunks.filter(mask), np.flatnonzero(mask.to_numpy(zero_copy_only=False))
             if len(part):
                 found = encode(part)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stsb_batch.errors import DeviceLostError, first_line
-from stsb_batch.inference.batches import gather_batch, pack_batch, plan_batches, plan_packed
+from stsb_batch.inference.batches import Batch, PackedBatch, gather_batch, pack_batch, plan_batches, plan_packed
 from stsb_batch.inference.engines import Engine
 from stsb_batch.inference.tokens import TokenizedPairs
 from stsb_batch.pairs.schema import MODEL_ERROR, OK, OOM
@@ -185,7 +185,7 @@ class Dispatcher:
         used = int(lengths.sum())
         if self.engine.packs:
             batch.tokens = max(used, batch.max_tokens)
-            laid_out = pack_batch(workload.tokens, pairs, batch.tokens)
+            laid_out: Batch | PackedBatch = pack_batch(workload.tokens, pairs, batch.tokens)
         else:
             rows = max(len(pairs), self.budget.padded_rows(int(lengths[0])))
             batch.tokens = rows * int(lengths[0])

@@ -1,7 +1,7 @@
 """Two Arrow text columns in, scores in input order out. Knows no files and no reports."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -113,7 +113,7 @@ class PairScorer:
 
     def score_windows(
         self, windows: Iterable[tuple[Key, PreparedPairs | None]], count: Count = lambda rows, tokens: None
-    ) -> Iterator[tuple[Key, ScoredPairs | None]]:
+    ) -> Generator[tuple[Key, ScoredPairs | None], None, None]:
         """Run the engine over windows, each with a key; yields key and scores in order (None for None, in its turn).
 
         The first batches of a window start while the last ones of the window before are in flight, so that a device has

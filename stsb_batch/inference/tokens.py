@@ -21,19 +21,19 @@ COUNTED = 1 << 20  # characters of such a text whose tokens are counted
 class TokenizedPairs:
     """Ragged token ids: pair i has `ids[offsets[i]:offsets[i + 1]]`, special tokens included.
 
-    `ids` (tokens,) int32 · `segments` (tokens,) int8, 0 left and 1 right · `offsets` (pairs + 1,) int64 ·
+    `ids` (tokens,) int32 · `token_type_ids` (tokens,) int8, 0 left and 1 right · `offsets` (pairs + 1,) int64 ·
     `truncated` (pairs,) bool, where tokens were cut off · `empty` (pairs,) bool, where a text has no token at all ·
-    `unknown` (pairs,) int64, the tokens that stand for something the vocabulary lacks · `special` tokens that each pair has
+    `unknown` (pairs,) int64, how many tokens are the unknown token · `special` tokens that each pair has
     beside those of its texts. An engine needs the first three only.
     """
 
     ids: np.ndarray
-    segments: np.ndarray
+    token_type_ids: np.ndarray
     offsets: np.ndarray
     truncated: np.ndarray
-    empty: np.ndarray | None = None
-    unknown: np.ndarray | None = None
-    special: int = 0
+    empty: np.ndarray
+    unknown: np.ndarray
+    special: int
 
     @property
     def lengths(self) -> np.ndarray:
@@ -49,9 +49,9 @@ class EncodedTexts:
 
 
 class Frame:
-    """The special tokens that a tokeniser puts before, between and after the two texts of a pair, and the segments.
+    """The special tokens that a tokeniser puts before, between and after the two texts of a pair, and the token type ids.
 
-    Each of `before`, `between` and `after` is a list of (id, segment).
+    Each of `before`, `between` and `after` is a list of (id, token_type_id).
     """
 
     def __init__(self, backend: Tokenizer) -> None:
@@ -66,7 +66,7 @@ class Frame:
             [token for side, run in part if side is None for token in run]
             for part in (runs[:first], runs[first + 1 : second], runs[second + 1 :])
         )
-        self.segments = runs[first][1][0][1], runs[second][1][0][1]
+        self.token_type_ids = runs[first][1][0][1], runs[second][1][0][1]
         self.size = len(self.before) + len(self.between) + len(self.after)
 
 
@@ -84,8 +84,11 @@ class PairTokenizer:
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._frame, self._unknown = Frame(backend), unknown_id(backend)
-        self.fast = fast and is_chunk_exact(backend)
-        self._chunks = ChunkEncoder(backend) if self.fast else None
+        self._chunks = ChunkEncoder(backend) if fast and is_chunk_exact(backend) else None
+
+    @property
+    def fast(self) -> bool:
+        return self._chunks is not None
 
     def encode(
         self,
@@ -106,26 +109,26 @@ class PairTokenizer:
         frame, whole = self._frame, (left.counts[left_index], right.counts[right_index])
         n_left, n_right = longest_first(*whole, self.max_length - frame.size)
         offsets = np.concatenate([[0], np.cumsum(n_left + n_right + frame.size)])
-        ids, segments = np.empty(offsets[-1], np.int32), np.zeros(offsets[-1], np.int8)
+        ids, token_type_ids = np.empty(offsets[-1], np.int32), np.zeros(offsets[-1], np.int8)
         middle = offsets[:-1] + len(frame.before) + n_left
         for starts, special in (
             (offsets[:-1], frame.before),
             (middle, frame.between),
             (offsets[1:] - len(frame.after), frame.after),
         ):
-            for place, (token, segment) in enumerate(special):
-                ids[starts + place], segments[starts + place] = token, segment
-        for texts, index, starts, kept, segment in (
-            (left, left_index, middle - n_left, n_left, frame.segments[0]),
-            (right, right_index, middle + len(frame.between), n_right, frame.segments[1]),
+            for place, (token, token_type_id) in enumerate(special):
+                ids[starts + place], token_type_ids[starts + place] = token, token_type_id
+        for texts, index, starts, kept, token_type_id in (
+            (left, left_index, middle - n_left, n_left, frame.token_type_ids[0]),
+            (right, right_index, middle + len(frame.between), n_right, frame.token_type_ids[1]),
         ):
             places = ranges(starts, kept)
             ids[places] = texts.ids.ids[ranges(texts.ids.offsets[index], kept)]
-            if segment:
-                segments[places] = segment
+            if token_type_id:
+                token_type_ids[places] = token_type_id
         return TokenizedPairs(
             ids=ids,
-            segments=segments,
+            token_type_ids=token_type_ids,
             offsets=offsets,
             truncated=n_left + n_right < whole[0] + whole[1],
             empty=(whole[0] == 0) | (whole[1] == 0),
@@ -139,13 +142,12 @@ class PairTokenizer:
         return np.bincount(np.searchsorted(offsets, places, side="right") - 1, minlength=len(offsets) - 1)
 
     def _encode_texts(self, texts: pa.LargeStringArray) -> EncodedTexts:
-        encode = self._chunks.encode if self.fast else self._encode_reference
+        encode = self._chunks.encode if self._chunks else self._encode_reference
         is_long = pc.greater(pc.utf8_length(texts), self.max_length * CHARACTERS_PER_TOKEN)
         if not is_long.true_count:
             found = encode(texts)
             return EncodedTexts(found, np.diff(found.offsets))
-        shorten = self._shorten if self.fast and self._chunks.can_simplify else self._shorten_reference
-        shortened = [shorten(text.as_py()) for text in texts.filter(is_long)]
+        shortened = [self._shorten(text.as_py()) for text in texts.filter(is_long)]
         openings = pa.array([opening for opening, _ in shortened], texts.type)
         found = encode(pc.replace_with_mask(texts, is_long, openings))
         counts = np.diff(found.offsets)
@@ -157,12 +159,14 @@ class PairTokenizer:
 
         That number decides only which of two long texts is the longer; it is counted up to `COUNTED` characters.
         """
+        if self._chunks is None or not self._chunks.can_simplify:
+            return self._shorten_reference(text)
         text = self._chunks.simplify(text, COUNTED)
         end = _word_end(text, self.max_length)  # each word has a token at least
         return text[:end], len(self._chunks.encode(pa.array([text[end:COUNTED]], pa.large_string())).ids)
 
     def _shorten_reference(self, text: str) -> tuple[str, int]:
-        """The same where nothing is known of the tokeniser: read on until there are more tokens than a pair can hold.
+        """Do the same where nothing is known of the tokeniser: read on until there are more tokens than a pair can hold.
 
         The last tokens before a cut may not be those of the whole text, so twice as many are asked for.
         """

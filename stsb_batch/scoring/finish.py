@@ -177,7 +177,8 @@ def _is_finished(plan: ScorePlan, results: dict[Path, sink.CommittedFile], manif
     target, label = plan.target, plan.request.columns.labelled_by
     if target.single and not target.manifest.exists():
         found = earlier_report(earlier(target).report)
-        return bool(found) and (found.footer.get("scored_sha256"), found.footer.get("label")) == (_sha256(results)[0], label)
+        recorded = found.footer if found else {}
+        return (recorded.get("scored_sha256"), recorded.get("label")) == (_sha256(results)[0], label)
     return manifest is not None and (
         [file["sha256"] for file in manifest.get("files", [])] == _sha256(results)
         and manifest["bad_files"] == [bad.to_json() for bad in plan.bad_files]

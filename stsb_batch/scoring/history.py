@@ -163,4 +163,4 @@ def earlier_report(path: Path) -> Report | None:
 
 def _read_report(path: Path) -> Report:
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
-        return Report(pl.from_arrow(file.read()).select(*SCHEMA).cast(SCHEMA), footer_entries(path))
+        return Report(pl.DataFrame(file.read()).select(*SCHEMA).cast(SCHEMA), footer_entries(path))

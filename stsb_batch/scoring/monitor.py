@@ -62,7 +62,7 @@ def watchdog(monitor: RunMonitor, limit: float) -> Iterator[None]:
             if naps * nap > limit:
                 log.critical("no progress for %.0f s; stacks of all threads follow, then the process ends", limit)
                 print(f"No progress for {limit:.0f} s: stopped. Run the same command again to go on.", file=sys.stderr)
-                faulthandler.dump_traceback(file=sys.__stderr__, all_threads=True)
+                faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr, all_threads=True)
                 os._exit(BusyError.exit_code)
 
     thread = threading.Thread(target=watch, name="stsb-batch watchdog", daemon=True)

@@ -1,6 +1,7 @@
 """What scoring a shard needs to know beside the shard: small values that pickle, so that any process can do it."""
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,6 @@ class ShardResult:
     bad_file: BadFile | None = None
 
 
-def describe_unscored(rows_by_status: dict[str, int]) -> str:
+def describe_unscored(rows_by_status: Mapping[str, float]) -> str:
     """Write the rows without a score by status."""
     return ", ".join(f"{status} {count:,.0f}" for status, count in sorted(rows_by_status.items()) if status[:2] != "OK")

@@ -1,18 +1,19 @@
 """Work beside the scoring thread: prefetch in front of it, one writer behind it, and the clock of a shard's stages."""
 
 import contextlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from time import perf_counter
 from typing import Any, TypeVar
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 END: Any = object()
 
 
-def prefetch(items: Iterator[Item], work: Callable[[Item], Result], workers: int) -> Iterator[Result]:
+def prefetch(items: Iterator[Item], work: Callable[[Item], Result], workers: int) -> Generator[Result, None, None]:
     """Yield `work(item)` for each item in order, done ahead in `workers` threads, each one item ahead of the caller.
 
     The items are taken in a thread of their own. An error comes out where its result would have; closing the iterator waits
@@ -56,7 +57,7 @@ class Stages:
     """Seconds that a shard spent in each stage; several threads may count at a time."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._lock = Lock()
 
     @contextlib.contextmanager

@@ -155,7 +155,7 @@ def _left_out(bad_files: list[dict]) -> list[str]:
 
 def _check_earlier(target: Target, found: Verification) -> list[dict]:
     """Hold a single file without a manifest against the report that version 0.1.0 wrote beside it."""
-    scored, path = target.single, earlier(target).report
+    scored, path = target.name, earlier(target).report
     folders = [folder for folder in scored.resolve().parents if (folder / "_manifest.json").is_file()]
     if folders:
         raise UsageError(
@@ -189,7 +189,8 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
         sketch, columns = Sketch.from_json(json.loads(footer["sketch"])), json.loads(footer["columns"])
         quarantined = int(footer["quarantined"])
         wanted = dict.fromkeys([columns["left"], columns["right"], columns["score"]])
-        kept, statuses, unlawful, read = [], Counter(), 0, 0
+        kept, unlawful, read = [], 0, 0
+        statuses: Counter[str] = Counter()
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             total = file.metadata.num_rows
             chosen = np.sort(rng.choice(total, min(count, total), replace=False))

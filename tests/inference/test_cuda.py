@@ -20,8 +20,8 @@ from transformers import (
 )
 
 from stsb_batch.inference.batches import gather_batch, pack_batch, plan_batches, plan_packed
-from stsb_batch.inference.dispatch import TokenBudget, score_guarded
-from stsb_batch.inference.engines import EngineChoice, open_engine, plain
+from stsb_batch.inference.dispatch import Dispatcher, TokenBudget
+from stsb_batch.inference.engines import OPENERS, EngineChoice, open_engine, plain
 from stsb_batch.inference.engines.forward import PackedForward, exact_forward
 from stsb_batch.inference.engines.graphs import GraphedForward
 from stsb_batch.inference.engines.packed_engine import PackedEngine
@@ -53,7 +53,14 @@ def tokens_of(rows: int, longest: int, vocabulary: int) -> TokenizedPairs:
     rng = np.random.default_rng(0)
     lengths = np.concatenate([[2, longest], rng.integers(2, longest, rows - 2)])
     ids = rng.integers(0, vocabulary, lengths.sum()).astype(np.int32)
-    return TokenizedPairs(ids, (ids % 2).astype(np.int8), np.concatenate([[0], np.cumsum(lengths)]), np.zeros(rows, bool))
+    return TokenizedPairs(
+        ids,
+        (ids % 2).astype(np.int8),
+        np.concatenate([[0], np.cumsum(lengths)]),
+        *([np.zeros(rows, bool)] * 2),
+        np.zeros(rows, int),
+        0,
+    )
 
 
 def transformers_scores(model, tokens: TokenizedPairs) -> np.ndarray:
@@ -62,7 +69,7 @@ def transformers_scores(model, tokens: TokenizedPairs) -> np.ndarray:
         for begin, end in zip(tokens.offsets, tokens.offsets[1:], strict=False):
             inputs = {"input_ids": torch.from_numpy(tokens.ids[None, begin:end]).long()}
             if isinstance(model, BertForSequenceClassification):
-                inputs["token_type_ids"] = torch.from_numpy(tokens.segments[None, begin:end]).long()
+                inputs["token_type_ids"] = torch.from_numpy(tokens.token_type_ids[None, begin:end]).long()
             found.append(model(**inputs).logits.item())
     return np.array(found, np.float32)
 
@@ -75,7 +82,7 @@ def check_packed_forward(folder: Path, kernels: ModuleType, rows: int, longest: 
     expected = transformers_scores(model, tokens)
     assert expected.std() > 0.1
     for budget in budgets:
-        found = score_guarded(engine, tokens, np.arange(rows), TokenBudget(budget)).scores
+        found = Dispatcher(engine, TokenBudget(budget)).score(tokens, np.arange(rows)).scores
         assert np.abs(found - expected).max() <= 1e-5
 
 
@@ -97,9 +104,8 @@ def test_kernels_are_right(small: Path):
 def test_packed_engine_goes_through_the_whole_pipeline(bert: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """In the place of CUDA's engine, on the CPU, it gives the scores of transformers for real texts."""
     choice = EngineChoice("torch", "cpu", "fp32")
-    monkeypatch.setattr(
-        "stsb_batch.inference.scorer.open_engine",
-        lambda checkpoint, *_, **__: PackedEngine(exact_forward(load_model(checkpoint), PackedForward), choice),
+    monkeypatch.setitem(
+        OPENERS, "torch", lambda checkpoint, *_: PackedEngine(exact_forward(load_model(checkpoint), PackedForward), choice)
     )
     assert np.abs(scores(bert, choice, tmp_path) - reference(bert)).max() <= 1e-4
 
@@ -191,7 +197,10 @@ def test_graphs_give_the_scores_of_the_forward_pass(bert: Path, failure: str, mo
     with torch.inference_mode():
         for size in (320, 320, 640, 320, 640, 320):
             batch = pack_batch(tokens, rng.choice(40, 9, replace=False), size)
-            numbers, shape = torch.from_numpy(batch.numbers), {"room": batch.room, "pairs": batch.room, "longest": 32}
+            numbers, shape = (
+                torch.from_numpy(batch.numbers),
+                {"capacity": batch.capacity, "pairs": batch.capacity, "longest": 32},
+            )
             assert torch.equal(graphed(numbers, **shape)[:9], forward(numbers, **shape)[:9])
     assert recorder.replays == (0 if failure else 4)
 
@@ -218,7 +227,7 @@ def test_cuda_kernels_agree_with_plain_operations(small: Path, precision: str, l
     for kernels in (None, plain):
         engine = open_engine(open_checkpoint(small), choice, cache=tmp_path)
         engine._forward._forward.kernels = kernels or engine._forward._forward.kernels
-        found.append(score_guarded(engine, tokens, np.arange(50), TokenBudget(2048)).scores)
+        found.append(Dispatcher(engine, TokenBudget(2048)).score(tokens, np.arange(50)).scores)
     expected = transformers_scores(load_model(open_checkpoint(small)), tokens)
     ours, torchs = (np.sqrt(np.mean((scores - expected) ** 2)) for scores in found)
     assert ours <= 1.3 * torchs <= {"fp16": 0.02, "bf16": 0.2}[precision]
@@ -244,11 +253,11 @@ def test_cuda_out_of_memory_is_survived(small: Path, tmp_path: Path):
     """With a budget far above the card's memory the batches shrink, and the scores are those of a small budget."""
     tokens, budget = tokens_of(5_000, 60, 1_000), TokenBudget(4_096)
     engine = open_engine(open_checkpoint(small), FP16, cache=tmp_path)
-    expected = score_guarded(engine, tokens, np.arange(5_000), budget).scores
+    expected = Dispatcher(engine, budget).score(tokens, np.arange(5_000)).scores
     torch.cuda.set_per_process_memory_fraction(256e6 / torch.cuda.mem_get_info()[1])
     try:
         large = TokenBudget(1 << 20)
-        found = score_guarded(engine, tokens, np.arange(5_000), large)
+        found = Dispatcher(engine, large).score(tokens, np.arange(5_000))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert large.tokens < 1 << 20

@@ -23,11 +23,11 @@ class SmallPacking(FakeEngine):
         self._tokens = tokens
 
     def score(self, batch):
-        size = (len(batch.numbers) - 2 * batch.room) // 3
-        self.shapes.append((batch.room, size))
+        size = (len(batch.numbers) - 2 * batch.capacity) // 3
+        self.shapes.append((batch.capacity, size))
         if size > self._tokens:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        starts, lengths = batch.numbers[3 * size :].reshape(2, batch.room)
+        starts, lengths = batch.numbers[3 * size :].reshape(2, batch.capacity)
         sums = [batch.numbers[start : start + length].sum() for start, length in zip(starts, lengths, strict=True)]
         return (np.array(sums) / np.maximum(lengths, 1) % 5).astype(np.float32)
 
@@ -103,14 +103,14 @@ class Ahead(SmallPacking):
 
     choice = EngineChoice("fake", "cuda", "fp16")
 
-    def __init__(self, tokens: int, room: int = 1_000) -> None:
+    def __init__(self, tokens: int, capacity: int = 1_000) -> None:
         super().__init__(tokens)
-        self.staged, self._room = [], room
+        self.staged, self._capacity = [], capacity
 
     def stage(self, batch):
-        if len(self.staged) >= self._room:
+        if len(self.staged) >= self._capacity:
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        self.staged.append((len(batch.numbers) - 2 * batch.room) // 3)
+        self.staged.append((len(batch.numbers) - 2 * batch.capacity) // 3)
         return [batch]
 
     def submit(self, batch):
@@ -141,11 +141,11 @@ def test_what_was_staged_before_memory_ran_out_is_staged_anew():
 
 def test_what_cannot_be_staged_ahead_is_staged_in_its_turn():
     """A device that is full while a window is prepared costs no row."""
-    engine, pairs = Ahead(4_096, room=2), columns(500)
+    engine, pairs = Ahead(4_096, capacity=2), columns(500)
     scorer = PairScorer(tokenizer(), engine, FakeEngine, TokenBudget(512))
     prepared = scorer.prepare(*pairs)
     assert len(engine.staged) == 2
-    engine._room = 1_000
+    engine._capacity = 1_000
     ((_, scored),) = scorer.score_windows([(0, prepared)])
     assert np.array_equal(scored.scores, scored_by(FakeEngine(), TokenBudget(512), pairs).scores)
 

@@ -11,7 +11,7 @@ from stsb_batch.device import has_fast_bf16
 from stsb_batch.errors import ConfigError, UnavailableError
 from stsb_batch.inference.dispatch import TokenBudget
 from stsb_batch.inference.engines import EngineChoice, choose_engine, open_engine
-from stsb_batch.inference.engines.forward import exact_forward
+from stsb_batch.inference.engines.forward import ExactForward, exact_forward
 from stsb_batch.inference.engines.openvino_engine import compress_weights, ov
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
@@ -31,7 +31,7 @@ def test_fp32_equals_transformers(model, engine, request: pytest.FixtureRequest,
 def test_our_forward_pass_is_that_of_transformers(model, request: pytest.FixtureRequest):
     """In fp32 it gives the same scores to 1e-5, for lengths from 2 to 200; other architectures are not taken."""
     plain = AutoModelForSequenceClassification.from_pretrained(request.getfixturevalue(model)).eval()
-    ours, rng = exact_forward(plain), torch.Generator().manual_seed(0)
+    ours, rng = exact_forward(plain, ExactForward), torch.Generator().manual_seed(0)
     for length in (2, 3, 17, 64, 200):
         ids = torch.randint(0, plain.config.vocab_size, (5, length), generator=rng)
         types = (torch.arange(length) >= length // 2).long().expand(5, length)
@@ -40,7 +40,7 @@ def test_our_forward_pass_is_that_of_transformers(model, request: pytest.Fixture
             expected = plain(**inputs, attention_mask=torch.ones_like(ids)).logits[:, 0]
             assert (ours(**inputs) - expected).abs().max() <= 1e-5
     plain.config.hidden_act = plain.config.activation = "relu"
-    assert exact_forward(plain) is None
+    assert exact_forward(plain, ExactForward) is None
 
 
 OTHERS = {
@@ -60,7 +60,7 @@ def test_other_architectures_take_the_plain_path(kind: str, tmp_path: Path):
     wide = {"initializer_range": 0.3, "pooler_hidden_size": 32, "max_position_embeddings": 514}
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), num_labels=1, **sizes, **ids, **wide, **OTHERS[kind])
     model = AutoModelForSequenceClassification.from_config(config).eval()
-    assert exact_forward(model) is None
+    assert exact_forward(model, ExactForward) is None
     save_checkpoint(model, tokenizer, tmp_path / kind)
     found = [scores(tmp_path / kind, EngineChoice(engine, "cpu", "fp32"), tmp_path) for engine in ("torch", "openvino")]
     assert found[0].std() > 0.1

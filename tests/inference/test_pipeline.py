@@ -128,7 +128,7 @@ def test_engine_that_is_wrong_stops_the_run():
     skewed = PairScorer(tokenizer(), Skewed(), FakeEngine, TokenBudget(256))
     with pytest.raises(ModelIntegrityError, match=r"fake fp32 on cpu gives scores up to 0\.1.*--no-parity"):
         skewed.score(left, right)
-    accepted = PairScorer(OURS, Skewed(), FakeEngine, TokenBudget(256), parity=False)
+    accepted = PairScorer(tokenizer(), Skewed(), FakeEngine, TokenBudget(256), parity=False)
     scored = accepted.score(left, right)
     assert len(accepted.parity_gaps(accepted.prepare(left, right), scored)) == 0
     assert np.isfinite(scored.scores).all()

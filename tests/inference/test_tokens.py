@@ -52,14 +52,14 @@ def column(texts: list[str]) -> pa.LargeStringArray:
 
 
 def check_equal(left: list[str], right: list[str], max_length: int = 32) -> None:
-    """Ids, segments and truncation of both paths are those of transformers."""
+    """Ids, token type ids and truncation of both paths are those of transformers."""
     expected = REFERENCE(left, right, truncation="longest_first", max_length=max_length, split_special_tokens=True)
     untruncated = REFERENCE(left, right, split_special_tokens=True)["input_ids"]
     for ours in (tokenizer(max_length), tokenizer(max_length, fast=False)):
         tokens = ours.encode(column(left), column(right))
         bounds = list(zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True))
         assert [tokens.ids[a:b].tolist() for a, b in bounds] == expected["input_ids"]
-        assert [tokens.segments[a:b].tolist() for a, b in bounds] == expected["token_type_ids"]
+        assert [tokens.token_type_ids[a:b].tolist() for a, b in bounds] == expected["token_type_ids"]
         assert tokens.truncated.tolist() == [len(ids) > max_length for ids in untruncated]
 
 
@@ -231,7 +231,7 @@ def changed_normaliser(**rules: bool) -> Tokenizer:
 
 
 def check_against(backend: Tokenizer, left: list[str], right: list[str], max_length: int, *, fast: bool = True) -> None:
-    """Ids, segments and truncation are those that the tokeniser gives for the whole texts."""
+    """Ids, token type ids and truncation are those that the tokeniser gives for the whole texts."""
     ours = PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
     tokens = ours.encode(column(left), column(right))
     whole, cut = (Tokenizer.from_str(backend.to_str()) for _ in range(2))
@@ -243,7 +243,7 @@ def check_against(backend: Tokenizer, left: list[str], right: list[str], max_len
     for row, pair in enumerate(zip(left, right, strict=True)):
         place, expected = slice(*tokens.offsets[row : row + 2]), cut.encode(*pair)
         assert tokens.ids[place].tolist() == expected.ids, ascii(pair)[:80]
-        assert tokens.segments[place].tolist() == expected.type_ids
+        assert tokens.token_type_ids[place].tolist() == expected.type_ids
         assert tokens.truncated[row] == (len(whole.encode(*pair).ids) > max_length)
 
 
@@ -290,7 +290,7 @@ def test_of_two_long_texts_the_longer_keeps_more(kind: str):
 
 @pytest.mark.parametrize("kind", TOKENISERS)
 def test_other_tokenisers_equal_their_reference(kind: str):
-    """Pairs are laid out and cut as each tokeniser does it, with its own special tokens and segments."""
+    """Pairs are laid out and cut as each tokeniser does it, with its own special tokens and token type ids."""
     texts = [*adversarial_texts(150, 5), "", "[SEP] </s>", "<s>"]
     check_against(TOKENISERS[kind](), texts, texts[::-1], 24)
 

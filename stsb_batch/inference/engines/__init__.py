@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,7 @@ ENGINES = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 
 # OpenVINO reports its use to Google Analytics from a process of its own, without asking; without this module it is silent.
-sys.modules.setdefault("openvino_telemetry", None)
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None stops the import
 
 
 class Engine(Protocol):
@@ -28,11 +28,11 @@ class Engine(Protocol):
     depth: int = 1
     packs: bool = False
 
-    def stage(self, batch: Batch | PackedBatch) -> object:
+    def stage(self, batch: Batch | PackedBatch) -> Any:
         """Bring a batch to where `submit` wants it, ahead of its turn and in any thread."""
         return batch
 
-    def submit(self, batch) -> Callable[[], np.ndarray]:
+    def submit(self, batch: Any) -> Callable[[], np.ndarray]:
         """Start a batch as `stage` returned it. What is returned waits for the raw regression output, (pairs,) float32, on
         the scale the model was trained on.
         """

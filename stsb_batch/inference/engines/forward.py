@@ -8,6 +8,7 @@ Tested against transformers in fp32.
 
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,17 @@ First = Callable[[torch.Tensor], torch.Tensor]  # of (..., hidden) the first tok
 class Layer(nn.Module):
     """One encoder layer with normalisation after each half (Vaswani et al. 2017), as BERT has it."""
 
-    def __init__(self, query, key, value, attended, norm, up, down, norm_out) -> None:
+    def __init__(
+        self,
+        query: nn.Linear,
+        key: nn.Linear,
+        value: nn.Linear,
+        attended: nn.Linear,
+        norm: nn.LayerNorm,
+        up: nn.Linear,
+        down: nn.Linear,
+        norm_out: nn.LayerNorm,
+    ) -> None:
         super().__init__()
         self.qkv_weight = nn.Parameter(torch.cat([part.weight for part in (query, key, value)]), requires_grad=False)
         self.qkv_bias = nn.Parameter(torch.cat([part.bias for part in (query, key, value)]), requires_grad=False)
@@ -45,78 +56,101 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """The parts of a classifier. `kernels` is a module that has `attend` and `add_norm` as `plain` has them."""
 
-    def __init__(self, words, positions, segments, norm, layers: list[Layer], head: nn.Module, heads: int) -> None:
+    kernels: ModuleType
+
+    def __init__(
+        self,
+        words: nn.Embedding,
+        positions: nn.Embedding,
+        token_types: nn.Embedding | None,
+        norm: nn.LayerNorm,
+        layers: list[Layer],
+        head: nn.Sequential,
+        heads: int,
+    ) -> None:
         super().__init__()
-        self.words, self.positions, self.segments, self.norm = words, positions, segments, norm
+        self.words, self.positions, self.token_types, self.norm = words, positions, token_types, norm
         self.layers, self.head, self.heads = nn.ModuleList(layers), head, heads
         self.kernels = plain
 
-    def _carry(self, words: torch.Tensor, positions: torch.Tensor, segments: torch.Tensor | None, attend, last, first):
+    def _carry(
+        self,
+        words: torch.Tensor,
+        positions: torch.Tensor,
+        token_type_ids: torch.Tensor | None,
+        attend: Attend,
+        last: Attend,
+        first: First,
+    ) -> torch.Tensor:
         """From embedded words and positions (..., hidden) to scores; `last` mixes in the last layer."""
-        if self.segments is not None:
-            words, positions = words + positions, self.segments(segments)
+        if self.token_types is not None:
+            words, positions = words + positions, self.token_types(token_type_ids)
         x = self.kernels.add_norm(words, positions, self.norm)
         for layer in self.layers[:-1]:
             x = layer(x, attend, None, self.kernels)
         x = self.layers[-1](x, last, first, self.kernels)
-        return self.head(x.to(self.head[0].weight.dtype))[..., 0]
+        return self.head(x.to(next(self.head.parameters()).dtype))[..., 0]
 
 
 class ExactForward(Encoder):
-    """Token ids (pairs, tokens), for BERT also segments, to scores (pairs,): all pairs have the same length."""
+    """Token ids (pairs, tokens), for BERT also token type ids, to scores (pairs,): all pairs have the same length."""
 
     def forward(self, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None) -> torch.Tensor:
         words, positions = self.words(input_ids), self.positions.weight[: input_ids.shape[1]]
         return self._carry(words, positions, token_type_ids, self._attend, self._attend, lambda x: x[:, :1])[:, 0]
 
     def _attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        mixed = F.scaled_dot_product_attention(*(plain.split_heads(x, self.heads) for x in (query, key, value)))
+        q, k, v = (plain.split_heads(x, self.heads) for x in (query, key, value))
+        mixed = F.scaled_dot_product_attention(q, k, v)
         return mixed.transpose(1, 2).reshape(query.shape)
 
 
 class PackedForward(Encoder):
     """Pairs one after the other to scores (pairs,)."""
 
-    def forward(self, numbers: torch.Tensor, room: int, pairs: int, longest: int) -> torch.Tensor:
-        """`numbers` and `room` are what `PackedBatch` holds; no more than `pairs` have tokens, none more than `longest`."""
-        tokens = (len(numbers) - 2 * room) // 3
-        ids, positions, segments = numbers[: 3 * tokens].view(3, tokens)
-        starts, lengths = numbers[3 * tokens :].view(2, room)
+    def forward(self, numbers: torch.Tensor, capacity: int, pairs: int, longest: int) -> torch.Tensor:
+        """Score a `PackedBatch`: at most `pairs` pairs have tokens, each at most `longest`."""
+        tokens = (len(numbers) - 2 * capacity) // 3
+        ids, positions, token_type_ids = numbers[: 3 * tokens].view(3, tokens)
+        starts, lengths = numbers[3 * tokens :].view(2, capacity)
         layout = (starts[:pairs], lengths[:pairs], longest, self.heads)
         return self._carry(
             self.words(ids),
             self.positions(positions),
-            segments,
+            token_type_ids,
             attend=lambda query, key, value: self.kernels.attend(query, key, value, *layout, first=False),
             last=lambda query, key, value: self.kernels.attend(query, key, value, *layout, first=True),
             first=lambda x: x.index_select(0, starts.clamp(max=tokens - 1)),
         )
 
 
-def exact_forward(model, kind: type[Encoder] = ExactForward) -> Encoder | None:
+Kind = TypeVar("Kind", bound=Encoder)
+
+
+def exact_forward(model: Any, kind: type[Kind]) -> Kind | None:
     """Rebuild a loaded transformers classifier, sharing its weights; None for architectures that are not proven."""
     config, name = model.config, type(model).__name__
     if name == "BertForSequenceClassification" and config.hidden_act == "gelu" and not config.is_decoder:
-        embeddings, segments = model.bert.embeddings, model.bert.embeddings.token_type_embeddings
+        embeddings, token_types = model.bert.embeddings, model.bert.embeddings.token_type_embeddings
         layers, heads = [_bert_layer(layer) for layer in model.bert.encoder.layer], config.num_attention_heads
         head = nn.Sequential(model.bert.pooler.dense, nn.Tanh(), model.classifier)
     elif name == "DistilBertForSequenceClassification" and config.activation == "gelu":
-        embeddings, segments = model.distilbert.embeddings, None
+        embeddings, token_types = model.distilbert.embeddings, None
         layers, heads = [_distilbert_layer(layer) for layer in model.distilbert.transformer.layer], config.n_heads
         head = nn.Sequential(model.pre_classifier, nn.ReLU(), model.classifier)
     else:
         return None
     words, positions, norm = embeddings.word_embeddings, embeddings.position_embeddings, embeddings.LayerNorm
-    return kind(words, positions, segments, norm, layers, head, heads).eval()
+    return kind(words, positions, token_types, norm, layers, head, heads).eval()
 
 
-def _bert_layer(layer) -> Layer:
+def _bert_layer(layer: Any) -> Layer:
     mix, out = layer.attention.self, layer.attention.output
     up, down = layer.intermediate.dense, layer.output
     return Layer(mix.query, mix.key, mix.value, out.dense, out.LayerNorm, up, down.dense, down.LayerNorm)
 
 
-def _distilbert_layer(layer) -> Layer:
+def _distilbert_layer(layer: Any) -> Layer:
     mix, ffn = layer.attention, layer.ffn
     return Layer(
         mix.q_lin, mix.k_lin, mix.v_lin, mix.out_lin, layer.sa_layer_norm, ffn.lin1, ffn.lin2, layer.output_layer_norm

@@ -6,6 +6,7 @@ With many small kernels the host's launches can take longer than the kernels the
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -25,8 +26,7 @@ class Captured:
 
 
 class GraphedForward:
-    """Run `forward(numbers, **shape)` as it is when a shape is met first, which warms the kernels up; then capture it and
-    replay.
+    """Run `forward(numbers, **shape)` as it is when a shape is new, which warms the kernels up; later capture and replay it.
 
     What is returned is overwritten by the next call of the same shape: copy it on the same stream. Where a capture fails,
     the forward pass stays as it is.
@@ -34,16 +34,16 @@ class GraphedForward:
 
     def __init__(self, forward: Callable[..., torch.Tensor]) -> None:
         self._forward = forward
-        self._met: set[tuple] = set()
+        self._seen: set[tuple] = set()
         self._captured: dict[tuple, Captured] = {}
-        self._pool = None
+        self._pool: Any = None
         self._works = True
 
     def __call__(self, numbers: torch.Tensor, **shape: int) -> torch.Tensor:
         key = (len(numbers), *shape.values())
-        if key in self._met and key not in self._captured and self._works and len(self._captured) < MAX_GRAPHS:
+        if key in self._seen and key not in self._captured and self._works and len(self._captured) < MAX_GRAPHS:
             self._capture(key, numbers, shape)
-        self._met.add(key)
+        self._seen.add(key)
         if key not in self._captured:
             return self._forward(numbers, **shape)
         captured = self._captured[key]

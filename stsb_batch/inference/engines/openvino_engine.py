@@ -6,6 +6,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ CONVERSION = 3  # counts changes of what is converted
 KERNELS = 64  # prepared for shapes met before; the default of 5,000 lets memory grow with the run
 GROUP = 64  # numbers that share a scale in int8
 TRACED_TOKENS = 512  # shorter than a window of local attention, and a model would be traced without that window
-PRECISIONS = {
+PRECISIONS: dict[str, dict[str, object]] = {
     "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
     "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
     "int8": {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP},
@@ -50,7 +51,9 @@ class OpenVinoEngine(Engine):
         if choice.precision == "int8":
             compress_weights(model)
         self._inputs = {port.get_any_name() for port in model.inputs}
-        options = {"PERFORMANCE_HINT": "THROUGHPUT", "CPU_RUNTIME_CACHE_CAPACITY": KERNELS} | PRECISIONS[choice.precision]
+        options: dict[str, object] = {"PERFORMANCE_HINT": "THROUGHPUT", "CPU_RUNTIME_CACHE_CAPACITY": KERNELS} | dict(
+            PRECISIONS[choice.precision]
+        )
         compiled = core.compile_model(model, "CPU", options)
         self.depth = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
         self._free = [compiled.create_infer_request() for _ in range(self.depth)]
@@ -119,11 +122,11 @@ def _convert(checkpoint: Checkpoint) -> ov.Model:
     import torch
     from openvino import convert_model
 
-    from stsb_batch.inference.engines.forward import exact_forward
+    from stsb_batch.inference.engines.forward import ExactForward, exact_forward
 
     model = load_model(checkpoint)
     names = ["input_ids", *(["token_type_ids"] if takes_segments(model) else [])]
-    ours = exact_forward(model)
+    ours = exact_forward(model, ExactForward)
     length = 8 if ours else min(TRACED_TOKENS, checkpoint.max_length)
     example = tuple(torch.ones(2, length, dtype=torch.int64) for _ in names)
     with warnings.catch_warnings():
@@ -134,7 +137,7 @@ def _convert(checkpoint: Checkpoint) -> ov.Model:
     return converted
 
 
-def _logit_of(model, names: list[str]):
+def _logit_of(model: Any, names: list[str]) -> Any:
     """Wrap any architecture: inputs in a fixed order in, the single logit (pairs,) out, which is what tracing needs."""
     import torch
 
@@ -143,7 +146,7 @@ def _logit_of(model, names: list[str]):
             super().__init__()
             self.model = model
 
-        def forward(self, *inputs):
+        def forward(self, *inputs: Any) -> Any:
             return self.model(**dict(zip(names, inputs, strict=True))).logits[:, 0]
 
     return Logit().eval()

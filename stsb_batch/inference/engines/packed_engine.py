@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stsb_batch.errors import first_line
-from stsb_batch.inference.batches import PackedBatch
+from stsb_batch.inference.batches import Batch, PackedBatch
 from stsb_batch.inference.engines import Engine, EngineChoice, plain
 from stsb_batch.inference.engines.cuda import DEPTH, TILE, OnDevice, Transfer
 from stsb_batch.inference.engines.forward import DTYPES, PackedForward
@@ -28,26 +28,30 @@ class PackedEngine(Engine):
     def __init__(self, forward: PackedForward, choice: EngineChoice) -> None:
         self.choice = choice
         on_cuda = choice.device == "cuda"
-        self.depth, self._transfer = (DEPTH, Transfer()) if on_cuda else (1, None)
+        self._transfer = Transfer() if on_cuda else None
+        self.depth = DEPTH if on_cuda else 1
         forward.to(device=choice.device, dtype=DTYPES[choice.precision]).head.float()
         if on_cuda:
             use_fast_kernels(forward)
-        self._forward = GraphedForward(forward) if on_cuda else forward
+        self._forward: Callable[..., torch.Tensor] = GraphedForward(forward) if on_cuda else forward
 
-    def stage(self, batch: PackedBatch) -> "_Staged":
+    def stage(self, batch: Batch | PackedBatch) -> "_Staged":
         """Send a batch to the device, and choose its shape: few different ones, for each is captured by itself."""
+        assert isinstance(batch, PackedBatch), "bug: this engine takes packed batches"
         pairs, longest = 1 << (batch.pairs - 1).bit_length(), -(-batch.longest // TILE) * TILE
-        shape = {"room": batch.room, "pairs": min(batch.room, pairs), "longest": longest}
+        shape = {"capacity": batch.capacity, "pairs": min(batch.capacity, pairs), "longest": longest}
         return _Staged(self._transfer.bring(batch.numbers) if self._transfer else torch.from_numpy(batch.numbers), shape)
 
     @torch.inference_mode()
     def submit(self, batch: "_Staged") -> Callable[[], np.ndarray]:
         """Start one batch. On CUDA nothing here waits for the device; elsewhere the scores are there."""
-        if self._transfer is None:
-            scores = self._forward(batch.numbers, **batch.shape).numpy()
+        numbers = batch.numbers
+        if isinstance(numbers, torch.Tensor):
+            scores = self._forward(numbers, **batch.shape).numpy()
             return lambda: scores
-        batch.numbers.ready.wait()
-        return self._transfer.fetch(self._forward(*batch.numbers.tensors, **batch.shape), batch.numbers)
+        assert self._transfer, "bug: a batch on the device of an engine without one"
+        numbers.ready.wait()
+        return self._transfer.fetch(self._forward(*numbers.tensors, **batch.shape), numbers)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def use_fast_kernels(forward: PackedForward) -> None:
         from stsb_batch.inference.engines import kernels
 
         forward.kernels = kernels
-        forward(torch.from_numpy(tokens).to(forward.positions.weight.device), room=2, pairs=2, longest=TILE).cpu()
+        forward(torch.from_numpy(tokens).to(forward.positions.weight.device), capacity=2, pairs=2, longest=TILE).cpu()
     except Exception as error:  # noqa: BLE001 - Triton raises what its compilers raise
         log.warning("no Triton kernels, torch's own are slower: %s", first_line(error))
         forward.kernels = plain

@@ -26,16 +26,16 @@ def attend(
 ) -> torch.Tensor:
     """Let each token of pair i, which stands at `starts[i]` and has `lengths[i]` tokens, attend to the tokens of that pair.
 
-    `key`, `value` (tokens, hidden) · `query` as well, or with `first` one token of each pair (room, hidden), where there may
-    be room for more pairs · `starts`, `lengths` (pairs,) int32, in order, with pairs of no tokens last. Returns the shape of
-    `query`; what stands at tokens of no pair means nothing.
+    `key`, `value` (tokens, hidden) · `query` as well, or with `first` one token of each pair (capacity, hidden), where the
+    capacity may be above the pairs · `starts`, `lengths` (pairs,) int32, in order, with pairs of no tokens last. Returns the
+    shape of `query`; what stands at tokens of no pair means nothing.
     """
     steps = torch.arange(longest, device=key.device, dtype=starts.dtype)
     places = (starts[:, None] + steps).clamp(max=len(key) - 1)
     mask = (steps < lengths[:, None])[:, None, None, :]
     queries = query[: len(starts), None] if first else query[places]
-    split = (split_heads(x, heads) for x in (queries, key[places], value[places]))
-    mixed = F.scaled_dot_product_attention(*split, attn_mask=mask).transpose(1, 2).reshape(queries.shape)
+    q, k, v = (split_heads(x, heads) for x in (queries, key[places], value[places]))
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(queries.shape)
     if first:
         return F.pad(mixed[:, 0], (0, 0, 0, len(query) - len(starts)))
     tokens = torch.arange(len(key), device=key.device, dtype=starts.dtype)

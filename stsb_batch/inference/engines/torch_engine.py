@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from stsb_batch.inference.batches import Batch
+from stsb_batch.inference.batches import Batch, PackedBatch
 from stsb_batch.inference.engines import Engine, EngineChoice
 from stsb_batch.inference.engines.cuda import DEPTH, OnDevice, Transfer
-from stsb_batch.inference.engines.forward import DTYPES, exact_forward
+from stsb_batch.inference.engines.forward import DTYPES, ExactForward, exact_forward
 from stsb_batch.models.checkpoint import takes_segments
 
 
@@ -19,11 +19,12 @@ class TorchEngine(Engine):
     8 is a multiple of 1/32, and scores near 5 must not be rounded to that.
     """
 
-    def __init__(self, model, choice: EngineChoice) -> None:
+    def __init__(self, model: torch.nn.Module, choice: EngineChoice) -> None:
         self.choice = choice
-        self.depth, self._transfer = (DEPTH, Transfer()) if choice.device == "cuda" else (1, None)
+        self._transfer = Transfer() if choice.device == "cuda" else None
+        self.depth = DEPTH if self._transfer else 1
         self._names = ["input_ids", "token_type_ids"][: 2 if takes_segments(model) else 1]
-        exact = exact_forward(model) if choice.precision != "fp32" else None
+        exact = exact_forward(model, ExactForward) if choice.precision != "fp32" else None
         self._logit_is_column = exact is None
         self._model = (exact or model).to(device=choice.device, dtype=DTYPES[choice.precision]).eval()
         if exact is not None:
@@ -31,12 +32,13 @@ class TorchEngine(Engine):
         elif choice.precision != "fp32":
             head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
             head.float().register_forward_pre_hook(lambda _, inputs: tuple(x.float() for x in inputs))
-        if self._transfer:  # what is compared with the packed engine runs beside it, not behind all that it has under way
+        if self._transfer:  # what is compared with the packed engine runs beside it, not behind all that it has in flight
             self._stream = torch.cuda.Stream()
             self._stream.wait_stream(torch.cuda.current_stream())
 
-    def stage(self, batch: Batch) -> list[torch.Tensor] | OnDevice:
+    def stage(self, batch: Batch | PackedBatch) -> list[torch.Tensor] | OnDevice:
         """Send a batch of (pairs, tokens) to the device."""
+        assert isinstance(batch, Batch), "bug: this engine takes rectangles"
         arrays = [batch.input_ids, batch.token_type_ids][: len(self._names)]
         if self._transfer:
             return self._transfer.bring(*arrays)
@@ -45,9 +47,10 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def submit(self, batch: list[torch.Tensor] | OnDevice) -> Callable[[], np.ndarray]:
         """Start one batch. On CUDA nothing here waits for the device; elsewhere the scores are there."""
-        if self._transfer is None:
+        if not isinstance(batch, OnDevice):
             scores = self._score(batch).cpu().numpy()
             return lambda: scores
+        assert self._transfer, "bug: a batch on the device of an engine without one"
         with torch.cuda.stream(self._stream):
             batch.ready.wait()
             return self._transfer.fetch(self._score(batch.tensors), batch)
