@@ -31,7 +31,7 @@ def open_scorer(
     parity: bool = True,
 ) -> PairScorer:
     """Load tokeniser and engine; the fp32 engine to compare with is loaded when it is first needed."""
-    reference = EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
+    reference = reference_choice(choice)
     return PairScorer(
         PairTokenizer(load_tokenizer(checkpoint.path).backend_tokenizer, max_length=max_length),
         open_engine(checkpoint, choice, cache=cache),
@@ -39,6 +39,11 @@ def open_scorer(
         TokenBudget(max_tokens or MAX_TOKENS[choice.device], fixed_shapes),
         parity=parity,
     )
+
+
+def reference_choice(choice: EngineChoice) -> EngineChoice:
+    """Return the engine that a choice is compared with: fp32 torch, on the same device where it can be."""
+    return EngineChoice("torch", "cpu" if choice.engine == "openvino" else choice.device, "fp32")
 
 
 def open_plain_scorer(checkpoint: Checkpoint, settings: Settings) -> PairScorer:

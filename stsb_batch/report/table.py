@@ -42,6 +42,7 @@ class RunFacts:
     model_digest: str
     engine: str
     precision: str
+    parity: str = "not applicable"  # or "compared", "off": whether a sample was compared with fp32 torch
     rows_quarantined: int = 0
     bad_files: dict[str, int] = field(default_factory=dict)
     doubles: int = 0
@@ -61,7 +62,7 @@ def build_report(
 
     `drift` holds the rows of `drift_rows`.
 
-    `slice` names the part of the rows or the bar of a histogram; engine and precision are rows whose slice is their name.
+    `slice` names the part of the rows or the bar of a histogram; engine, precision and parity have their value there.
     """
     rows = [
         _row("rows", sketch.rows, sketch.rows),
@@ -92,6 +93,7 @@ def build_report(
         _row("engine", 1.0, sketch.rows, part=facts.engine),
         _row("precision", 1.0, sketch.rows, part=facts.precision),
         *([] if sketch.same_bits is None else [_row("same_bits", sketch.same_bits, sketch.rows, part=facts.precision)]),
+        _row("parity", 1.0, sketch.rows, part=facts.parity),
         _row("parity_max_gap", sketch.parity_max if sketch.parity_rows else math.nan, sketch.parity_rows),
         _row("parity_mean_gap", _ratio(sketch.parity_sum, sketch.parity_rows), sketch.parity_rows),
     ]

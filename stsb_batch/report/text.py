@@ -67,6 +67,8 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         return "-" if value is None else format(value, form)
 
     engine = f"{parts(report, 'engine')[0][0]}, {parts(report, 'precision')[0][0]}"
+    parity = next((state for state, _ in parts(report, "parity")), "")
+    gap = f"{number('parity_max_gap', '.4f')} / {number('parity_mean_gap', '.4f')}"
     statuses = ", ".join(f"{name} {count:,.0f}" for name, count in parts(report, "rows_by_status")) or "none"
     left_out = ", ".join(f"{reason} {count:,.0f}" for reason, count in parts(report, "files_left_out"))
     return [
@@ -86,7 +88,7 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         ("scoring speed", f"{number('rows_per_second')} rows/s, {number('tokens_per_second')} tokens/s"),
         ("first score after", f"{number('first_score_seconds', '.1f')} s"),
         ("held up by", ", ".join(f"{name} {share:.0%}" for name, share in parts(report, "bottleneck")) or "-"),
-        ("gap to fp32, max / mean", f"{number('parity_max_gap', '.4f')} / {number('parity_mean_gap', '.4f')}"),
+        ("gap to fp32, max / mean", gap if parity in ("", "compared") else parity),
         *([("drift since the last run", drift_summary(report))] if drift_summary(report) else []),
     ]
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from stsb_batch.durable import file_sha256, write_atomically
 from stsb_batch.errors import BadDataError, StsbBatchError, escape_control, first_line
+from stsb_batch.inference.scorer import reference_choice
 from stsb_batch.pairs import sink
 from stsb_batch.pairs.layout import earlier, report_of
 from stsb_batch.pairs.quarantine import sweep_side_files, withdraw
@@ -190,6 +191,12 @@ def _sha256(results: dict[Path, sink.CommittedFile]) -> list[str]:
     return [result.sha256 for result in results.values()]
 
 
+def _parity(plan: ScorePlan) -> str:
+    if plan.choice == reference_choice(plan.choice):
+        return "not applicable"
+    return "compared" if plan.request.parity else "off"
+
+
 def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
     return RunFacts(
         run_id=plan.run_id,
@@ -199,6 +206,7 @@ def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
         model_digest=plan.checkpoint.digest,
         engine=plan.choice.engine,
         precision=plan.choice.precision,
+        parity=_parity(plan),
         rows_quarantined=quarantined,
         bad_files=Counter(bad.error.reason for bad in plan.bad_files),
         doubles=len(plan.doubles),

@@ -18,7 +18,7 @@ import pytest
 
 from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, StorageError, UsageError
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.report.table import figure
+from stsb_batch.report.table import figure, parts
 from stsb_batch.scoring.job import open_job, score_dataset
 from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.plan import ScoreRequest, plan_score
@@ -287,6 +287,19 @@ def test_report_tells_padding_and_time_to_the_first_score(pairs_file: Path, bert
     assert 0 < figure(plainly, "first_score_seconds") < taken
     filled = score_request(pairs_file, bert, pairs_file.with_name("b.parquet"), settings=plain_settings(fixed_shapes=True))
     assert 0 < figure(score_dataset(filled).report, "padding_share") < 1
+
+
+def test_parity_is_compared_switched_off_or_not_applicable(pairs_file: Path, bert: Path):
+    """fp32 torch is what engines are compared with: there is no gap to report, and the report says why."""
+    settings = plain_settings(engine="openvino")
+    for engine, options, state in (
+        ("torch", {}, "not applicable"),
+        ("openvino", {"settings": settings}, "compared"),
+        ("openvino-off", {"settings": settings, "parity": False}, "off"),
+    ):
+        report = score_dataset(score_request(pairs_file, bert, pairs_file.with_name(f"{engine}.parquet"), **options)).report
+        assert [name for name, _ in parts(report, "parity")] == [state]
+        assert (figure(report, "parity_max_gap") is not None) == (state == "compared")
 
 
 @pytest.mark.slow
