@@ -83,7 +83,7 @@ class ChunkEncoder:
         return plain.strip(" ")
 
     def _find(self, chunks: pa.LargeStringArray) -> tuple[RaggedIds, np.ndarray]:
-        """Return the cache as it is once it holds these chunks, and their places in it."""
+        """Add missing chunks to the cache; returns the cache and their places in it."""
         if self._chunks.nbytes > CACHE_BYTES:
             self._forget()
         places = pc.index_in(chunks, value_set=self._chunks).fill_null(-1).to_numpy()
@@ -141,6 +141,6 @@ class _Translation(dict):
 
 
 def _word_piece(parts: dict) -> AsciiWordPiece | None:
-    """Return our own WordPiece where it is all there is to it: no words added to the vocabulary, an unknown token in it."""
+    """Return our own WordPiece where it suffices: no words added to the vocabulary, and an unknown token in it."""
     model = parts["model"]
     return AsciiWordPiece(parts) if model["unk_token"] in model["vocab"] and not _added_words(parts) else None

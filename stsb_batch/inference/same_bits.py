@@ -1,4 +1,4 @@
-"""Does a pair get the same score to the bit, whatever shares its batch? That depends on the processor, so it is tried.
+"""Does a pair get the same score to the bit, whatever shares its batch? That depends on the processor, so it is measured.
 
 With int8, OpenVINO's kernels for AVX2 add in another order when a batch has other rows; those for AVX-512 and AMX do not.
 """
@@ -45,7 +45,7 @@ def circumstances(digest: str, choice: EngineChoice, scorer: PairScorer) -> dict
 
 
 def _processor() -> str:
-    """Name the processor with what it can do; Linux tells, elsewhere the machine's type has to do."""
+    """Name the processor with its features where Linux lists them, elsewhere the machine's type."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0].splitlines()
     except OSError:

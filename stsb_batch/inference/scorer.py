@@ -59,9 +59,9 @@ def open_plain_scorer(checkpoint: Checkpoint, settings: Settings) -> PairScorer:
 
 
 def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool | None:
-    """Say whether a pair has the same score to the bit whatever its neighbours: tried once on a machine, then remembered.
+    """Say whether a pair has the same score to the bit whatever its neighbours: measured once on a machine, then remembered.
 
-    None where it is not tried: engines that pack fill all batches to one size. Not to be called while batches are in flight.
+    None where it is not measured: engines that pack give all batches one size. Not to be called while batches are in flight.
     """
     if scorer.engine.packs or scorer.engine.choice.engine not in ENGINES:
         return None
@@ -70,7 +70,7 @@ def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool |
     if remembered.is_file() and (text := remembered.read_text()) in ("True", "False"):
         return text == "True"
     verdict = gives_same_bits(scorer)
-    with contextlib.suppress(OSError, StsbBatchError):  # then it is tried again
+    with contextlib.suppress(OSError, StsbBatchError):  # then it is measured again
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(remembered, str(verdict).encode())
     return verdict

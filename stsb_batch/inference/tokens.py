@@ -106,8 +106,8 @@ class PairTokenizer:
         self, left: EncodedTexts, right: EncodedTexts, left_index: np.ndarray, right_index: np.ndarray
     ) -> TokenizedPairs:
         """Lay out [CLS] left [SEP] right [SEP] for each pair, truncated as `tokenizers` truncates."""
-        frame, whole = self._frame, (left.counts[left_index], right.counts[right_index])
-        n_left, n_right = longest_first(*whole, self.max_length - frame.size)
+        frame, uncut = self._frame, (left.counts[left_index], right.counts[right_index])
+        n_left, n_right = longest_first(*uncut, self.max_length - frame.size)
         offsets = np.concatenate([[0], np.cumsum(n_left + n_right + frame.size)])
         ids, token_type_ids = np.empty(offsets[-1], np.int32), np.zeros(offsets[-1], np.int8)
         middle = offsets[:-1] + len(frame.before) + n_left
@@ -130,8 +130,8 @@ class PairTokenizer:
             ids=ids,
             token_type_ids=token_type_ids,
             offsets=offsets,
-            truncated=n_left + n_right < whole[0] + whole[1],
-            empty=(whole[0] == 0) | (whole[1] == 0),
+            truncated=n_left + n_right < uncut[0] + uncut[1],
+            empty=(uncut[0] == 0) | (uncut[1] == 0),
             unknown=self._count_unknown(ids, offsets),
             special=frame.size,
         )

@@ -13,7 +13,7 @@ from stsb_batch.inference.ragged import RaggedIds, gather
 PUNCTUATION = r"([!-/:-@\[-`{-~])"  # what BERT's pre-tokeniser takes for it in ASCII
 FIRST, CHARACTERS = ord("!"), ord("~") - ord("!") + 1
 PRINTABLE = set(map(chr, range(FIRST, FIRST + CHARACTERS)))
-DEAD, WORD, REST = 0, 1, 2  # nodes: no token goes on so; the start of a word; the start of a later piece of one
+DEAD, WORD, REST = 0, 1, 2  # nodes: no token continues here; the start of a word; the start of a later piece of a word
 
 
 def is_printable(texts: pa.LargeStringArray) -> pa.BooleanArray:

@@ -27,7 +27,7 @@ from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, judge_bad_files
 from stsb_batch.scoring.spec import ShardResult, describe_unscored
 
 log = logging.getLogger(__name__)
-NAMED = 4  # files that a line names
+MAX_FILES_NAMED = 4  # in a line
 MANY_BAD_ROWS, FILES_LEFT_OUT = "many rows without a score", "files left out"  # what a run's state says
 
 
@@ -51,11 +51,13 @@ class ScoreOutcome:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """Return what is not as it should be in a run that is done: words for its state -> figures, limit and option."""
+        """Return the warnings about a finished run: words for its state -> figures, limit and option."""
         found = {}
         if self.bad_files:
-            names = ", ".join(f"{escape_control(bad.relative)} {bad.error.reason}" for bad in self.bad_files[:NAMED])
-            more = f" and {len(self.bad_files) - NAMED:,} more" if len(self.bad_files) > NAMED else ""
+            names = ", ".join(
+                f"{escape_control(bad.relative)} {bad.error.reason}" for bad in self.bad_files[:MAX_FILES_NAMED]
+            )
+            more = f" and {len(self.bad_files) - MAX_FILES_NAMED:,} more" if len(self.bad_files) > MAX_FILES_NAMED else ""
             found[FILES_LEFT_OUT] = f"files left out: {len(self.bad_files):,} ({names}{more}; --on-bad-file)"
         if self.bad_rows > whole_share(self.request.warn_bad_rows, self.rows):
             found[MANY_BAD_ROWS] = (
@@ -72,7 +74,7 @@ class ScoreOutcome:
         return 11 if self.bad_files else 10
 
     def explain(self) -> str | None:
-        """Say in a line where the exit code comes from; None where there is nothing to remark."""
+        """Explain the exit code in a line; None without a warning."""
         code = self.exit_code()
         return f"Exit code {code or '0 (--lenient)'}: {'; '.join(self.remarks.values())}." if self.remarks else None
 
@@ -90,7 +92,7 @@ def finish_job(plan: ScorePlan, scored: list[ShardResult]) -> ScoreOutcome:
     for shard in plan.shards:
         sha256 = None if shard.output in now else listed.get(shard.fingerprint)
         parts.append(_read_footer(plan, shard, results[shard.output], sha256))
-    sketch, quarantined = Sketch(), sum(put_aside for _, put_aside in parts)
+    sketch, quarantined = Sketch(), sum(quarantined for _, quarantined in parts)
     for part, _ in parts:
         sketch = sketch.merge(part)
     rows = sum(result.rows for result in results.values())
@@ -101,8 +103,8 @@ def finish_job(plan: ScorePlan, scored: list[ShardResult]) -> ScoreOutcome:
     plan.row_limit.check(sketch)
     if sketch.unknown_token_rate > UNKNOWN_LIMIT:
         log.warning(
-            "%s: %.1f %% of the tokens are unknown to the model's tokeniser (limit %.0f %%): their scores say little. Use a "
-            "model that was made for the language of these texts.",
+            "%s: %.1f %% of the tokens are unknown to the model's tokeniser (limit %.0f %%): their scores are unreliable. "
+            "Use a model trained on the language of these texts.",
             escape_control(plan.request.location),
             100 * sketch.unknown_token_rate,
             100 * UNKNOWN_LIMIT,
@@ -158,23 +160,23 @@ def withdraw_file(plan: ScorePlan, relative: Path) -> None:
 def _read_footer(plan: ScorePlan, shard: Shard, result: sink.CommittedFile, sha256: str | None) -> tuple[Sketch, int]:
     """Return the sketch of a committed shard and how many rows it put aside.
 
-    Raises `BadDataError` where its file was damaged since: when it says something else of itself than was planned, or has
+    Raises `BadDataError` where its file was damaged since: when its footer contradicts the plan, or it has
     not the digest that the manifest of an earlier run had for it, if there was one.
     """
     try:
         sketch = Sketch.from_json(json.loads(result.footer["sketch"]))
-        put_aside = int(result.footer["quarantined"])
-        whole = sketch.rows == result.rows + put_aside == shard.rows
+        quarantined = int(result.footer["quarantined"])
+        is_intact = sketch.rows == result.rows + quarantined == shard.rows
     except (KeyError, ValueError):
-        whole = False
-    if not whole or sha256 not in (None, result.sha256):
+        is_intact = False
+    if not is_intact or sha256 not in (None, result.sha256):
         name = escape_control(plan.target.path(shard.output))
         raise BadDataError(f"{name}: was damaged after it was scored. Remove it and run the same command again.")
-    return sketch, put_aside
+    return sketch, quarantined
 
 
 def _is_finished(plan: ScorePlan, results: dict[Path, sink.CommittedFile], manifest: dict | None) -> bool:
-    """Say whether an earlier run ended with this very result; `manifest` is its manifest, None where that is not whole."""
+    """Say whether an earlier run ended with this very result. `manifest` is that run's, None where it is lost or damaged."""
     target, label = plan.target, plan.request.columns.labelled_by
     if target.single and not target.manifest.exists():
         found = earlier_report(earlier(target).report)
@@ -223,12 +225,12 @@ def _drift(plan: ScorePlan, sketch: Sketch) -> list[dict]:
             figures = compare(sketch, last.sketch, same_model=same_model)
             return drift_rows(figures, last.report["run_id"][0], last.sketch.rows)
     except Exception as error:  # noqa: BLE001 - the scores are committed: nothing in an old report may end their run
-        log.warning("no drift figures: the last report is not what it should be (%s)", first_line(error))
+        log.warning("no drift figures: the report of the last run cannot be used (%s)", first_line(error))
     return []
 
 
 def _write_report(plan: ScorePlan, report: pl.DataFrame, sketch: Sketch) -> None:
-    """Put the report beside the output, and a copy into the history that reads as one table.
+    """Write the report beside the output, and a copy into the history, which reads as one table.
 
     The footer's sketch and series are what the next night is compared with.
     """

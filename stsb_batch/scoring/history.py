@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # 2026-01-02, 20260102, 2026/01/02, year=2026/month=01/day=02
 DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)\D{0,7}?(0[1-9]|1[0-2])\D{0,5}?(0[1-9]|[12]\d|3[01])(?!\d)")
 DIGEST = re.compile("-([0-9a-f]{64})$")
-LOOKED_AT = 1_000  # reports, the newest first; older ones are not searched for a run to compare with
+MAX_REPORTS_SEARCHED = 1_000  # reports, the newest first; older ones are not searched for a run to compare with
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ def report_name(started: dt.datetime, sha256: str) -> str:
 
 
 def is_checked(path: Path) -> bool:
-    """Say whether the name of a report in the history tells its digest; those of version 0.1.0 do not."""
+    """Say whether a report's name in the history contains its digest; those of version 0.1.0 do not."""
     return DIGEST.search(path.stem) is not None
 
 
 def is_damaged(path: Path) -> bool:
-    """Say whether a report of the history is not the one that was written, as far as its name tells."""
+    """Say whether a report of the history has another digest than its name says."""
     digest = DIGEST.search(path.stem)
     return digest is not None and file_sha256(path) != digest[1]
 
@@ -110,14 +110,14 @@ def past_runs(home: Path, series: Series, *, before: dt.datetime, count: int = 1
     A night that was run several times counts once, as it was run last. A report that cannot be read is passed over.
     """
     found: dict[str, Path] = {}
-    for path in sorted(reports_folder(home).glob("*.parquet"), reverse=True)[:LOOKED_AT]:
+    for path in sorted(reports_folder(home).glob("*.parquet"), reverse=True)[:MAX_REPORTS_SEARCHED]:
         try:
             if not path.is_file() or is_damaged(path):  # known before a library parses it
-                log.warning("%s: not compared with, since it is damaged. Remove it", escape_control(path))
+                log.warning("%s: damaged, and not compared with. Remove it", escape_control(path))
                 continue
             entries = footer_entries(path)
         except (OSError, StsbBatchError) as error:
-            log.warning("%s: not compared with, since it cannot be read (%s)", escape_control(path), first_line(error))
+            log.warning("%s: cannot be read, and is not compared with (%s)", escape_control(path), first_line(error))
             continue
         night = entries.get("night", "")
         is_earlier = night < series.night if night else path.name < _moment(before)
@@ -139,14 +139,14 @@ def _read_run(path: Path) -> PastRun | None:
         title = Series(read.footer["series"], read.footer["night"]).title or f"{read.report['run_at'][0]:%Y-%m-%d}"
         return PastRun(title, read.report, Sketch.from_json(json.loads(read.footer["sketch"])))
     except Exception as error:  # noqa: BLE001 - whatever is wrong with an old report, no run of today may end by it
-        log.warning("%s: not compared with, since it cannot be read (%s)", escape_control(path), first_line(error))
+        log.warning("%s: cannot be read, and is not compared with (%s)", escape_control(path), first_line(error))
         return None
 
 
 def earlier_report(path: Path) -> Report | None:
-    """Read a report of version 0.1.0, whose own digest covers its figures only; None when there is no whole one.
+    """Read a report of version 0.1.0, whose own digest covers its figures only; None when there is none, or it is damaged.
 
-    It is opened in the sandbox first, because nothing says that its bytes are those that were written.
+    It is opened in the sandbox first, because nothing proves that its bytes are those that were written.
     """
     if not path.is_file():
         return None
@@ -155,10 +155,10 @@ def earlier_report(path: Path) -> Report | None:
             sandbox.probe_footer(path, path.name)
             sandbox.probe_pages(path, path.name, None, [])
         read = _read_report(path)
-        whole = content_sha256(read.report) == read.footer["content"]
+        is_intact = content_sha256(read.report) == read.footer["content"]
     except (OSError, KeyError, ValueError, pa.ArrowException, pl.exceptions.PolarsError, StsbBatchError):
         return None
-    return read if whole else None
+    return read if is_intact else None
 
 
 def _read_report(path: Path) -> Report:

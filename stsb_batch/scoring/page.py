@@ -1,4 +1,4 @@
-"""What the run page says of a finished job: the report against the last nights, a row per shard, the gate's verdict."""
+"""The run page of a scoring job: the report compared with earlier nights, and a row for each shard."""
 
 import json
 
@@ -39,7 +39,7 @@ def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
 
 
 def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
-    """Return a table row for each shard, the first thousand of them: what it holds and how fast it was."""
+    """Return a table row for each shard, of the first thousand: its rows and how fast they were scored."""
     rows = []
     for shard in plan.shards[:SHARDS_SHOWN]:
         result = outcome.results.get(shard.output)
@@ -61,14 +61,14 @@ def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:
 
 
 def drift_alert(outcome: ScoreOutcome) -> str | None:
-    """Return what to tell when a run's rows are too far from the last night's; None when all is well."""
+    """Return the alert for a run whose rows are too far from those of the night before; None without one."""
     report = outcome.report
     if not figure(report, "drift_alerts"):
         return None
-    return f"{report['dataset'][0]}, scored by {report['model'][0]}, is not what it was: {drift_summary(report)}"
+    return f"{report['dataset'][0]}, scored by {report['model'][0]}, has drifted: {drift_summary(report)}"
 
 
 def _code(text: object) -> str:
-    """Show a name in Markdown as it is, whatever characters it has."""
+    """Show a name in Markdown literally, whatever characters it has."""
     name = escape_control(text).replace("`", "'").replace("|", "\\|")
     return f"`{name}`"

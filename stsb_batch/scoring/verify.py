@@ -1,4 +1,4 @@
-"""Check what a scoring run has left: is it all there, unchanged, and what the recorded model says?"""
+"""Check the output of a scoring run: complete, unchanged, and what the recorded model gives."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ TOLERANCE = {"fp32": 0.002, "bf16": 0.05, "fp16": 0.05, "int8": 0.1}  # on the 0
 
 @dataclass
 class Verification:
-    """What was looked at and what is wrong: one line for each problem, none when all is well."""
+    """What was checked, and a line for each problem found."""
 
     files: int = 0
     rows: int = 0
@@ -57,7 +57,7 @@ class _Sample:
 def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settings: Settings) -> Verification:
     """Verify an output folder or a single scored file, and score a random sample of its rows again.
 
-    Raises `NothingToReadError` when there is no output of ours at `location`, `UsageError` for one file of a folder.
+    Raises `NothingToReadError` when `location` has no output of this package, `UsageError` for one file of a folder.
     """
     found = Verification()
     if location.is_dir():
@@ -72,7 +72,7 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
         entries = _check_earlier(target, found)
     else:
         raise NothingToReadError(
-            f"{escape_control(location)}: no {target.manifest.name}. The run has not ended, or this is no output of ours."
+            f"{escape_control(location)}: no {target.manifest.name}. The run has not ended, or this is not an output of stsb-batch."
         )
     rng = np.random.default_rng(seed)
     share = [entry["rows"] for entry in entries]
@@ -86,9 +86,9 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
 
 
 def _check_listed(target: Target, found: Verification) -> list[dict]:
-    """Hold an output against its manifest, and that against `_SUCCESS`; returns the entries of files that are whole.
+    """Compare an output with its manifest, and that with `_SUCCESS`; returns the entries of files with the right digest.
 
-    Nothing is parsed whose digest is not right.
+    No file is parsed whose digest is wrong.
     """
     content, name = target.manifest.read_bytes(), target.manifest.name
     if not target.single:
@@ -114,8 +114,8 @@ def _check_listed(target: Target, found: Verification) -> list[dict]:
     for path in _files_of(target):
         if path not in expected:
             found.problems.append(f"{_name(path, target)}: not in the manifest.")
-    whole = {path for path, sha256 in expected.items() if _is_whole(path, sha256, target, found)}
-    entries = [entry for entry in manifest["files"] if target.root / entry["path"] in whole]
+    intact = {path for path, sha256 in expected.items() if _is_intact(path, sha256, target, found)}
+    entries = [entry for entry in manifest["files"] if target.root / entry["path"] in intact]
     for entry in entries:
         if sink.footer_entries(target.root / entry["path"]).get("fingerprint") != entry["fingerprint"]:
             found.problems.append(
@@ -125,7 +125,7 @@ def _check_listed(target: Target, found: Verification) -> list[dict]:
 
 
 def _files_of(target: Target) -> Iterator[Path]:
-    """List what lies in an output and would have to be in its manifest; an output of its own below is not entered."""
+    """List the files of an output that its manifest should list; other outputs inside its folder are not entered."""
     yield from (path for path in target.side_files if path.is_file())
     if not target.single:
         for path in sorted(target.root.rglob("*.parquet")):
@@ -134,7 +134,7 @@ def _files_of(target: Target) -> Iterator[Path]:
                 yield path
 
 
-def _is_whole(path: Path, sha256: str, target: Target, found: Verification) -> bool:
+def _is_intact(path: Path, sha256: str, target: Target, found: Verification) -> bool:
     if not path.is_file():
         found.problems.append(f"{_name(path, target)}: is missing.")
     elif file_sha256(path) != sha256:
@@ -154,7 +154,7 @@ def _left_out(bad_files: list[dict]) -> list[str]:
 
 
 def _check_earlier(target: Target, found: Verification) -> list[dict]:
-    """Hold a single file without a manifest against the report that version 0.1.0 wrote beside it."""
+    """Compare a single file without a manifest with the report that version 0.1.0 wrote beside it."""
     scored, path = target.name, earlier(target).report
     folders = [folder for folder in scored.resolve().parents if (folder / "_manifest.json").is_file()]
     if folders:
@@ -165,7 +165,7 @@ def _check_earlier(target: Target, found: Verification) -> list[dict]:
     if not path.is_file():
         if "fingerprint" not in footer:
             raise NothingToReadError(
-                f"{escape_control(scored)}: no output of ours, and no {escape_control(target.manifest.name)} beside it."
+                f"{escape_control(scored)}: not an output of stsb-batch: no {escape_control(target.manifest.name)} beside it."
             )
         found.problems.append(f"{target.manifest.name}: is missing: the run has not ended. Run the same command again.")
         return []
@@ -183,13 +183,13 @@ def _check_earlier(target: Target, found: Verification) -> list[dict]:
 
 
 def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verification) -> _Sample | None:
-    """Read one scored file with its checksums, hold its rows against footer and row contract, and sample some rows."""
+    """Read one scored file with its checksums, compare its rows with footer and row contract, and sample some rows."""
     name, footer = escape_control(path.name), sink.footer_entries(path)
     try:
         sketch, columns = Sketch.from_json(json.loads(footer["sketch"])), json.loads(footer["columns"])
         quarantined = int(footer["quarantined"])
         wanted = dict.fromkeys([columns["left"], columns["right"], columns["score"]])
-        kept, unlawful, read = [], 0, 0
+        kept, contradictory, read = [], 0, 0
         statuses: Counter[str] = Counter()
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             total = file.metadata.num_rows
@@ -197,7 +197,7 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
             for batch in file.iter_batches():
                 status = batch.column(f"{columns['score']}_status").cast(pa.string())
                 has_score = batch.column(columns["score"]).is_valid()
-                unlawful += pc.sum(pc.not_equal(has_score, pc.starts_with(status, "OK"))).as_py() or 0
+                contradictory += pc.sum(pc.not_equal(has_score, pc.starts_with(status, "OK"))).as_py() or 0
                 statuses.update(status.to_pylist())
                 here = chosen[(chosen >= read) & (chosen < read + batch.num_rows)] - read
                 mask = np.isin(np.arange(batch.num_rows), here)
@@ -211,13 +211,13 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
     found.rows += read
     if read != sketch.rows - quarantined:
         found.problems.append(f"{name}: {read:,} rows, its footer says {sketch.rows:,} less {quarantined:,}.")
-    if unlawful:
-        found.problems.append(f"{name}: {unlawful:,} rows have a score without OK, or OK without a score.")
+    if contradictory:
+        found.problems.append(f"{name}: {contradictory:,} rows have a score without OK, or OK without a score.")
     expected = Counter({s: n for s, n in sketch.statuses.items() if not quarantined or s.startswith("OK")})
     if statuses != expected:
         found.problems.append(f"{name}: rows by status are {dict(statuses)}, its footer says {dict(expected)}.")
     if table is None or not {columns["left"], columns["right"]} <= set(table.column_names):
-        found.notes.append(f"{name}: does not hold its texts, so that none of its rows can be scored again.")
+        found.notes.append(f"{name}: its texts were not kept, so none of its rows can be scored again.")
         return None
     left, right = (table[columns[side]].combine_chunks() for side in ("left", "right"))
     scores = table[columns["score"]].to_numpy(zero_copy_only=False)

@@ -205,7 +205,7 @@ def test_help_lists_the_exit_codes():
         (64, ["score", "IN", "--warn-bad-rows", "7"], "less than or equal to 1"),
         (64, ["nightly", "IN", "-o", "out", "--done-by", "25:99"], "25:99: not a time of day"),
         (64, ["nightly", "IN", "-o", "out", "--night", "2026-13-01"], "2026-13-01: not a night"),
-        (66, ["verify", "IN"], "in.parquet: no output of ours"),
+        (66, ["verify", "IN"], "in.parquet: not an output of stsb-batch"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(champion: Path, pairs_file: Path, code: int, arguments: list, message: str):

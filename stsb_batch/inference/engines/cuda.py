@@ -8,7 +8,7 @@ from threading import Lock
 import numpy as np
 import torch
 
-DEPTH = 12  # batches under way: enough that the device has work while other threads keep this one waiting
+DEPTH = 12  # batches in flight: enough that the device has work while other threads keep this one waiting
 TILE = 32  # tokens that one program of the attention kernel takes, and that it attends to at a time
 
 
@@ -31,14 +31,14 @@ class Transfer:
         self._pinned = cycle([_Pinned() for _ in range(2 * DEPTH)])
 
     def bring(self, *arrays: np.ndarray) -> OnDevice:
-        """Start the way of arrays to the device, in any thread."""
+        """Start copying arrays to the device, from any thread."""
         with self._lock, torch.cuda.stream(self._stream):
             tensors, ready = [next(self._pinned).send(array) for array in arrays], torch.cuda.Event()
             ready.record()
         return OnDevice(tensors, ready)
 
     def fetch(self, scores: torch.Tensor, inputs: OnDevice) -> Callable[[], np.ndarray]:
-        """Start the way back of `scores` (pairs,); what is returned waits for them, and holds their inputs until then."""
+        """Start copying `scores` (pairs,) back; the function returned waits for them, and keeps their inputs alive until then."""
         host, done = torch.empty(scores.shape, pin_memory=True), torch.cuda.Event()
         host.copy_(scores, non_blocking=True)
         done.record()
@@ -62,7 +62,7 @@ class _Pinned:
         if self._memory.numel() < array.nbytes:
             self._memory = torch.empty(array.nbytes, dtype=torch.uint8, pin_memory=True)
         tensor = torch.from_numpy(array)
-        held = self._memory[: array.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
-        sent = held.to("cuda", non_blocking=True)
+        pinned = self._memory[: array.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor)
+        sent = pinned.to("cuda", non_blocking=True)
         self._free.record()
         return sent

@@ -23,7 +23,7 @@ from stsb_batch.inference.engines import Engine, EngineChoice
 from stsb_batch.models.checkpoint import Checkpoint, load_model, takes_segments
 
 CONVERSION = 3  # counts changes of what is converted
-KERNELS = 64  # prepared for shapes met before; the default of 5,000 lets memory grow with the run
+KERNELS = 64  # prepared for shapes seen before; the default of 5,000 lets memory grow with the run
 GROUP = 64  # numbers that share a scale in int8
 TRACED_TOKENS = 512  # shorter than a window of local attention, and a model would be traced without that window
 PRECISIONS: dict[str, dict[str, object]] = {
@@ -36,7 +36,7 @@ PRECISIONS: dict[str, dict[str, object]] = {
 class OpenVinoEngine(Engine):
     """A compiled OpenVINO model with free batch and length dimensions.
 
-    OpenVINO divides the cores among requests as suits the machine. One more than that is kept under way: on two cores this
+    OpenVINO divides the cores among requests as suits the machine. One more than that is kept in flight: on two cores this
     was 2 % faster than a single request on both of them, and without it 25 % slower, always with the same bits.
     """
 
@@ -92,8 +92,8 @@ def compress_weights(model: ov.Model) -> None:
         scale = np.maximum(np.abs(groups).max(2, keepdims=True) / 127, np.float32(1e-30))
         rounded = ops.convert(ops.constant(np.round(groups / scale).astype(np.int8)), "f32")
         scaled = ops.multiply(rounded, ops.constant(scale))
-        whole = ops.reshape(scaled, ops.constant(list(weights.shape)), special_zero=False)
-        product.input(1).replace_source_output(whole.output(0))
+        weights_in_fp32 = ops.reshape(scaled, ops.constant(list(weights.shape)), special_zero=False)
+        product.input(1).replace_source_output(weights_in_fp32.output(0))
     model.validate_nodes_and_infer_types()
 
 

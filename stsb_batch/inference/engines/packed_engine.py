@@ -70,5 +70,5 @@ def use_fast_kernels(forward: PackedForward) -> None:
         forward.kernels = kernels
         forward(torch.from_numpy(tokens).to(forward.positions.weight.device), capacity=2, pairs=2, longest=TILE).cpu()
     except Exception as error:  # noqa: BLE001 - Triton raises what its compilers raise
-        log.warning("no Triton kernels, torch's own are slower: %s", first_line(error))
+        log.warning("Triton kernels do not run here, torch's slower ones are used: %s", first_line(error))
         forward.kernels = plain
