@@ -38,7 +38,7 @@ class Transfer:
         return OnDevice(tensors, ready)
 
     def fetch(self, scores: torch.Tensor, inputs: OnDevice) -> Callable[[], np.ndarray]:
-        """Start copying `scores` (pairs,) back; the function returned waits for them, and keeps their inputs alive until then."""
+        """Start copying `scores` (pairs,) back; the function returned waits for them and keeps their inputs until then."""
         host, done = torch.empty(scores.shape, pin_memory=True), torch.cuda.Event()
         host.copy_(scores, non_blocking=True)
         done.record()

@@ -1,4 +1,4 @@
-"""What the packed forward pass asks of a device beyond matrix products, with torch's own operations: correct on every device.
+"""What the packed forward pass needs beyond matrix products, with torch's own operations: correct on every device.
 
 `kernels` has the same two functions, made for CUDA.
 """
