@@ -40,7 +40,8 @@ from stsb_batch.models.registry import model_name
 from stsb_batch.pairs.label_scale import parse_scale
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.due import refresh_due
-from stsb_batch.refresh.job import RefreshRequest, plan_refresh
+from stsb_batch.refresh.job import plan_refresh
+from stsb_batch.requests import RefreshRequest
 from stsb_batch.schedule import run_dates as nights
 from stsb_batch.settings import check_prefect_home, load_settings
 
@@ -49,8 +50,8 @@ def own_night() -> str:
     """Name the night of the present run: the one asked for, or the date of the scheduled start."""
     given = flow_run.parameters
     if given["night"]:
-        return nights.check_night(given["night"])
-    return nights.night_of(flow_run.scheduled_start_time, given["timezone"])
+        return nights.parse_run_date(given["night"])
+    return nights.run_date_of(flow_run.scheduled_start_time, given["timezone"])
 
 
 def nightly_run_name() -> str:
@@ -90,11 +91,11 @@ def run_night(
     """
     log = get_run_logger()
     scheduled = flow_run.scheduled_start_time
-    own, finish = own_night(), nights.finish_time(done_by, scheduled, timezone)
-    newest = own if night else nights.newest_night(scheduled, dt.datetime.now(dt.UTC), timezone)
-    due = nights.due_nights(location, output, own, newest)
+    own, finish = own_night(), nights.deadline_of(done_by, scheduled, timezone)
+    newest = own if night else nights.newest_run_date(scheduled, dt.datetime.now(dt.UTC), timezone)
+    due = nights.dates_to_score(location, output, own, newest)
     if not due:
-        message = f"night {own} was done before: {nights.night_output(output, own)}"
+        message = f"night {own} was done before: {nights.output_of(output, own)}"
         log.info(message)
         return Completed(name="Completed, done before", message=message, data=0)
     if due != [own]:
@@ -115,9 +116,9 @@ def run_night(
     limited = score_flow.with_options(timeout_seconds=score_hours * 3600)
     told, codes, failed = [], [], []
     for date in due:
-        place = str(nights.night_output(output, date))
+        place = str(nights.output_of(output, date))
         model = nights.model_of(output, date)
-        scored = limited(nights.night_input(location, date), place, model=model, **wanted_scores, return_state=True)
+        scored = limited(nights.input_of(location, date), place, model=model, **wanted_scores, return_state=True)
         if scored.is_completed():
             done = scored.result()
             told.append(f"{done['rows']:,} rows scored into {done['output']}")

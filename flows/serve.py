@@ -71,10 +71,10 @@ class Schedule:
 
     def check(self) -> dt.datetime:
         """Return the next start, local time; raises `ConfigError` or `UsageError` for what is wrong with the schedule."""
-        nights.night_output(self.output, nights.NIGHT)
+        nights.output_of(self.output, nights.PLACEHOLDER)
         here = nights.zone(self.timezone)
         start = self.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(here)
-        nights.finish_time(self.nightly.get("done_by"), start, self.timezone)
+        nights.deadline_of(self.nightly.get("done_by"), start, self.timezone)
         return start
 
     def starts(self, count: int, since: dt.datetime) -> list[dt.datetime]:
@@ -164,8 +164,8 @@ def start_missed_night() -> str | None:
     passed = [start for start in scheduled_starts(nightly, 10, now - dt.timedelta(days=8)) if start <= now]
     if not passed:
         return None
-    night = nights.night_of(passed[-1], given.get("timezone", "UTC"))
-    if night not in nights.missed_nights(given["location"], given["output"], night):
+    night = nights.run_date_of(passed[-1], given.get("timezone", "UTC"))
+    if night not in nights.missing_dates(given["location"], given["output"], night):
         return None
     run_deployment("nightly/nightly", scheduled_time=passed[-1], timeout=0, as_subflow=False)
     return night

@@ -37,8 +37,8 @@ from stsb_batch.peers import Contender, Scores, find_peers
 from stsb_batch.refresh.label_rows import decoded
 from stsb_batch.refresh.sample import read_sample
 from stsb_batch.report.table import figure
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.scoring.spec import ScoreSpec
 from stsb_batch.settings import Settings
 

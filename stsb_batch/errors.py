@@ -21,6 +21,28 @@ import errno
 import unicodedata
 from pathlib import Path
 
+UNREAD_OUTPUT = 141  # 128 + SIGPIPE
+EXIT_CODES = {
+    0: "done",
+    10: "done, but more rows than --warn-bad-rows have no score",
+    11: "done, but files were left out",
+    13: "the gate refused the model, the champion stays",
+    20: "a model is damaged or not safe to load",
+    64: "wrong usage",
+    65: "the input cannot be used, nothing of it was committed",
+    66: "nothing to read: no such file, folder, model or version",
+    69: "a device, the model hub or a server is missing",
+    70: "a bug in stsb-batch",
+    73: "the output cannot be created, or belongs to another plan",
+    74: "an I/O error, or the disk is full",
+    75: "the output is in use, or there was no progress: try again later",
+    77: "no permission",
+    78: "wrong configuration",
+    130: "stopped by Ctrl-C; the same command continues",
+    143: "stopped by SIGTERM; the same command continues",
+    UNREAD_OUTPUT: "nobody read the output",
+}
+
 FILE_REASONS = (
     "NOT_PARQUET",
     "CORRUPT_FILE",

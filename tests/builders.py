@@ -16,9 +16,9 @@ from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
 from stsb_batch.refresh.job import RefreshPlan
 from stsb_batch.report.table import SCHEMA
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import Settings, load_settings
 
 STSB = Path(__file__).parents[2] / "shared/data/stsb"

@@ -1,4 +1,4 @@
-"""What a person sees while something runs: a bar on a terminal, a line every few seconds anywhere else. All on stderr."""
+"""Progress and lines for people, on stderr: a bar on a terminal, a line every few seconds anywhere else."""
 
 import os
 import sys
@@ -8,9 +8,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
+    from stsb_batch.refresh.fine_tune import Step
     from stsb_batch.scoring.monitor import RunMonitor
 
 LINE_SECONDS = 5.0
@@ -19,14 +28,14 @@ out = Console(highlight=False, soft_wrap=True)  # a line stays whole in a pipe, 
 err = Console(stderr=True, highlight=False)
 
 
-def say(line: str) -> None:
-    """Tell a person what has just been done."""
+def echo(line: str) -> None:
+    """Print a line for people, on stderr."""
     err.print(line, soft_wrap=True)
 
 
 @contextmanager
-def unread_ends_with(code: int) -> Iterator[None]:
-    """Print inside; when nobody reads it (`| head`), the process ends with `code`."""
+def exits_with(code: int) -> Iterator[None]:
+    """Print inside this context; when nobody reads the output (`| head`), the process exits with `code`."""
     try:
         yield
         if sys.stdout:
@@ -65,31 +74,33 @@ def row_progress() -> Iterator[Callable[["RunMonitor"], None]]:
                 line_at = now
                 left = (monitor.total_rows - monitor.rows) / max(rows_per_second, 1e-9)
                 line = f"scored {monitor.rows:,} of {monitor.total_rows:,} rows, {speed}, {left:,.0f} s left"
-                err.print(line, soft_wrap=True)
+                echo(line)
 
         yield show
 
 
 @contextmanager
-def step_progress() -> Iterator[Callable]:
-    """Give a callback for training steps (`refresh.fine_tune.Step`); shows steps, loss and the time left."""
-    state = {"said": time.monotonic()}
+def step_progress() -> Iterator[Callable[["Step"], None]]:
+    """Give a callback for training steps; shows steps, loss and the time left."""
+    line_at = time.monotonic()
     with _bar(TextColumn("{task.fields[figures]}")) as bar:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
-        def advance(step) -> None:
+        def show(step: "Step") -> None:
+            nonlocal line_at
             figures = ", ".join(f"{name} {value:.3f}" for name, value in step.figures.items())
             if step.stage not in tasks:
                 tasks[step.stage] = bar.add_task(f"training, stage {step.stage}", total=step.total, figures="")
             bar.update(tasks[step.stage], completed=step.done, figures=figures)
-            if not err.is_terminal and (time.monotonic() - state["said"] >= LINE_SECONDS or step.done == step.total):
-                state["said"] = time.monotonic()
-                said = f"training, stage {step.stage}: step {step.done} of {step.total}"
-                err.print(f"{said}, {figures}" if figures else said, soft_wrap=True)
+            now = time.monotonic()
+            if not err.is_terminal and (now - line_at >= LINE_SECONDS or step.done == step.total):
+                line_at = now
+                line = f"training, stage {step.stage}: step {step.done} of {step.total}"
+                echo(f"{line}, {figures}" if figures else line)
 
-        yield advance
+        yield show
 
 
-def _bar(*columns) -> Progress:
-    shown = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), *columns)
-    return Progress(*shown, console=err, disable=not err.is_terminal)
+def _bar(*columns: ProgressColumn) -> Progress:
+    usual = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*usual, *columns, console=err, disable=not err.is_terminal)

@@ -11,9 +11,9 @@ from stsb_batch.cli.views import nearby, show_outcome
 from stsb_batch.demo.warehouse import lay_out
 from stsb_batch.errors import GateRefused
 from stsb_batch.models.base import find_base_model
-from stsb_batch.refresh.job import RefreshRequest, refresh
+from stsb_batch.refresh.job import refresh
+from stsb_batch.requests import RefreshRequest, ScoreRequest
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 
 

@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -18,7 +18,6 @@ from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import WEIGHTS, Checkpoint, load_tokenizer, open_checkpoint
 from stsb_batch.models.cleanup import sweep_staging
 from stsb_batch.models.decisions import is_rejected
-from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.churn import churn_check
 from stsb_batch.refresh.evaluate import evaluate
 from stsb_batch.refresh.gate import MIN_TEST, GateDecision, GateLimits, leak_check
@@ -28,25 +27,7 @@ from stsb_batch.refresh.recipes import Recipe, find_recipe
 from stsb_batch.refresh.sample import Sample, read_sample, read_texts
 from stsb_batch.refresh.sample_churn import SampleChurn, churn_on
 from stsb_batch.refresh.splits import HELD_OUT
-from stsb_batch.settings import Settings, load_settings
-
-
-@dataclass(frozen=True)
-class RefreshRequest:
-    """What to train from, how, under which name the result is registered, and what it has to hold before promotion."""
-
-    labels: str
-    base_model: str = "distilbert-base-uncased"
-    recipe: str = "reference"
-    name: str = "sts"
-    columns: Columns = field(default_factory=Columns)
-    floor: float = GateLimits.floor
-    settings: Settings = field(default_factory=load_settings)
-    slice_column: str | None = None
-    churn_sample: str | None = None
-    thresholds: tuple[float, ...] = (2.5,)
-    max_churn: float | None = None
-    unlabelled: str | None = None
+from stsb_batch.requests import RefreshRequest
 
 
 @dataclass(frozen=True)
@@ -93,8 +74,6 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
     where the champion is damaged, which the model would have to be held against.
     """
     registry.check_name(request.name)
-    if not -1 <= request.floor <= 1:
-        raise UsageError(f"{request.floor}: not a floor for Pearson r, which is from -1 to 1.")
     if champion := current_champion(request.settings.home):
         registry.verified(champion)
     recipe = find_recipe(request.recipe)
@@ -247,7 +226,7 @@ def _churn(plan: RefreshPlan, challenger: Checkpoint, champion: registry.Version
     if plan.sample is None:
         return None
     request = plan.request
-    return churn_on(plan.sample, registry.verified(champion), challenger, request.thresholds, request.settings)
+    return churn_on(plan.sample, registry.verified(champion), challenger, request.decision_thresholds, request.settings)
 
 
 def awaits_promotion(home: Path, outcome: RefreshOutcome) -> bool:

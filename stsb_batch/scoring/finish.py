@@ -21,9 +21,10 @@ from stsb_batch.pairs.source import BadFile, Shard
 from stsb_batch.report.drift import compare
 from stsb_batch.report.sketch import UNKNOWN_LIMIT, Sketch
 from stsb_batch.report.table import RunFacts, build_report, drift_rows, parts, report_bytes, whole_share
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.history import earlier_report, past_runs, report_name, reports_folder, series_of
 from stsb_batch.scoring.labelled import labelled_scores
-from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, judge_bad_files
+from stsb_batch.scoring.plan import ScorePlan, judge_bad_files
 from stsb_batch.scoring.spec import ShardResult, describe_unscored
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 
 from stsb_batch.pairs import sink
 from stsb_batch.pairs.source import Shard
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome, finish_job, withdraw_file
 from stsb_batch.scoring.history import open_history
 from stsb_batch.scoring.monitor import RunMonitor
-from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, plan_score
+from stsb_batch.scoring.plan import ScorePlan, plan_score
 from stsb_batch.scoring.shards import OpenScorer, score_shards
 from stsb_batch.scoring.spec import ScoreSpec, ShardResult
 

@@ -2,10 +2,9 @@
 
 import datetime as dt
 import logging
-import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,39 +18,15 @@ from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.listing import describe_passed_over, find_files
 from stsb_batch.pairs.sandbox import Sandbox
-from stsb_batch.pairs.schema import CONTRACT_VERSION, Columns, find_label, kept_names
+from stsb_batch.pairs.schema import CONTRACT_VERSION, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
 from stsb_batch.report.table import whole_share
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.spec import RowLimit, ScoreSpec
-from stsb_batch.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
-ON_BAD_ROW = ("keep", "quarantine", "fail")
-ON_BAD_FILE = ("quarantine", "fail")
-STRICTNESS = ("normal", "lenient", "strict")  # what many bad rows or files left out make of a run that is done
-WARN_BAD_ROWS = 0.01  # share of rows without a score that a run may have before its exit code says so
-MESSAGES = 20  # bad files that are told one by one
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """What the user asks for, and when (`asked`, Unix time). Everything that changes a score goes into the fingerprints."""
-
-    location: str
-    output: str | None = None
-    columns: Columns = field(default_factory=Columns)
-    model: str = "champion"
-    overwrite: bool = False
-    on_bad_row: str = "keep"
-    on_bad_file: str = "quarantine"
-    max_bad_rows: float = 0.05
-    max_bad_files: float = 0.01
-    warn_bad_rows: float = WARN_BAD_ROWS
-    strictness: str = "normal"
-    parity: bool = True
-    settings: Settings = field(default_factory=load_settings)
-    asked: float = field(default_factory=time.time)
+MAX_ERRORS_SHOWN = 20  # of bad files
 
 
 @dataclass(frozen=True)
@@ -94,7 +69,7 @@ class ScorePlan:
         return ScoreSpec(
             run_id=self.run_id,
             started=self.started,
-            requested_at=request.asked,
+            requested_at=request.requested_at,
             target=self.target,
             checkpoint=self.checkpoint,
             choice=self.choice,
@@ -120,7 +95,6 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
     Footers are read in any case; with `probe_rows` the sandbox also decodes the files that have shards to score, so that
     a corrupt one is known before the first row is scored. Bad files are left out of the plan, or end it (`BadDataError`).
     """
-    _check_choices(request)
     settings = request.settings
     target = sink.choose_target(request.location, request.output) if request.output else None
     listing = find_files(request.location)
@@ -161,18 +135,6 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
     return ScorePlan(request, target, shards, bad, doubles, passed_over, checkpoint, choice, max_length, run_id, now)
 
 
-def _check_choices(request: ScoreRequest) -> None:
-    for option, value, choices in (
-        ("--on-bad-row", request.on_bad_row, ON_BAD_ROW),
-        ("--on-bad-file", request.on_bad_file, ON_BAD_FILE),
-        ("strictness", request.strictness, STRICTNESS),
-    ):
-        if value not in choices:
-            raise UsageError(f"{option} takes {', '.join(choices)}, not '{escape_control(value)}'.")
-    if not request.columns.score:
-        raise UsageError("--score-column is an empty string. Name the new column.")
-
-
 def _cut(file: SourceFile, target: sink.Target, common: dict, shard_rows: int) -> list[Shard]:
     """Cut a file into shards with their fingerprints; a single-file run is one shard."""
     spans = [tuple(range(len(file.row_groups)))] if target.single else source.cut_row_groups(file, shard_rows)
@@ -209,8 +171,8 @@ def judge_bad_files(request: ScoreRequest, bad: list[BadFile], files: int) -> No
     allowed = allowance(request.max_bad_files, files) if may_be else 0
     if len(bad) <= allowed and len(bad) < files:
         return
-    shown_lines = [str(file.error) for file in bad[:MESSAGES]]
-    more = [f"... and {len(bad) - MESSAGES:,} more."] if len(bad) > MESSAGES else []
+    shown_lines = [str(file.error) for file in bad[:MAX_ERRORS_SHOWN]]
+    more = [f"... and {len(bad) - MAX_ERRORS_SHOWN:,} more."] if len(bad) > MAX_ERRORS_SHOWN else []
     verdict = f"{len(bad):,} of {files:,} files are bad, {allowed:,} may be (--on-bad-file, --max-bad-files, --strict)."
     if len(bad) == files:
         verdict = "None of the files can be scored."

@@ -72,7 +72,7 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
         entries = _check_earlier(target, found)
     else:
         raise NothingToReadError(
-            f"{escape_control(location)}: no {target.manifest.name}. The run has not ended, or it is no output of stsb-batch."
+            f"{escape_control(location)}: no {target.manifest.name}. The run has not ended, or this is not an output."
         )
     rng = np.random.default_rng(seed)
     share = [entry["rows"] for entry in entries]
@@ -165,7 +165,7 @@ def _check_earlier(target: Target, found: Verification) -> list[dict]:
     if not path.is_file():
         if "fingerprint" not in footer:
             raise NothingToReadError(
-                f"{escape_control(scored)}: not an output of stsb-batch (no {escape_control(target.manifest.name)} beside it)."
+                f"{escape_control(scored)}: not an output of stsb-batch, no {escape_control(target.manifest.name)} is there."
             )
         found.problems.append(f"{target.manifest.name}: is missing: the run has not ended. Run the same command again.")
         return []

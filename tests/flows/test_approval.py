@@ -9,7 +9,8 @@ from prefect.flow_engine import run_flow
 import flows.refresh as flow
 from flows import events
 from stsb_batch.models import decisions, registry
-from stsb_batch.refresh.job import RefreshRequest, plan_refresh
+from stsb_batch.refresh.job import plan_refresh
+from stsb_batch.requests import RefreshRequest
 from tests.builders import add_version, made_from_plan, make_pairs
 
 

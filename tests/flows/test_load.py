@@ -24,7 +24,8 @@ from prefect.states import (
 from flows import TAG
 from flows.deployments import DEPLOY, apply_automations
 from flows.refresh import refresh_flow
-from stsb_batch.refresh.job import RefreshRequest, refresh
+from stsb_batch.refresh.job import refresh
+from stsb_batch.requests import RefreshRequest
 from stsb_batch.settings import Settings
 from tests.builders import make_champion, make_pairs
 from tests.flows.team import Api, free_port, program, receiver, stsb_batch, wait_until

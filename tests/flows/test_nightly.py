@@ -15,8 +15,9 @@ from flows.promote import promote_flow, rollback_flow
 from flows.refresh import refresh_flow
 from flows.score import score_flow
 from stsb_batch.models import decisions, registry
-from stsb_batch.refresh.job import RefreshRequest, plan_refresh
-from stsb_batch.schedule.run_dates import night_output
+from stsb_batch.refresh.job import plan_refresh
+from stsb_batch.requests import RefreshRequest
+from stsb_batch.schedule.run_dates import output_of
 from tests.builders import add_version, made_from_plan, make_pairs
 from tests.flows.team import read, write_many
 
@@ -27,7 +28,7 @@ def date(days_ago: int) -> str:
 
 def is_done(output: str, night: str) -> bool:
     """Say whether a night has been scored to its end."""
-    return (night_output(output, night) / "_SUCCESS").is_file()
+    return (output_of(output, night) / "_SUCCESS").is_file()
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_file_that_comes_late_is_scored(warehouse):
     run_night(location, output, date(1))
     make_pairs(7, seed=9).write_parquet(Path(location.format(night=date(1)), "late.parquet"))
     night = run_night(location, output, date(0), return_state=True)
-    assert f"27 rows scored into {night_output(output, date(1))}" in night.message
+    assert f"27 rows scored into {output_of(output, date(1))}" in night.message
     assert pl.scan_parquet(f"{output}/{date(1)}/*.parquet").select(pl.len()).collect().item() == 27
     assert run_night(location, output, date(1), return_state=True).name == "Completed, done before"
 

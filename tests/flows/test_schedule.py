@@ -19,7 +19,7 @@ from flows import TAG, events
 from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
 from flows.serve import Schedule, start_missed_night
 from stsb_batch.errors import ConfigError, UsageError
-from stsb_batch.schedule.run_dates import night_of
+from stsb_batch.schedule.run_dates import run_date_of
 from tests.builders import make_pairs
 from tests.flows.team import read
 
@@ -44,7 +44,7 @@ def test_each_local_date_has_one_run_when_the_clocks_change(zone: str, clock: st
         day = dt.datetime.fromisoformat(f"{change}T12:00+00:00")
         moments = [day + dt.timedelta(hours=hours) for hours in range(-96, 49, 6)]
         starts = {start.astimezone(dt.UTC) for moment in moments for start in schedule.starts(3, moment)}
-        nights = Counter(night_of(start, zone) for start in starts)
+        nights = Counter(run_date_of(start, zone) for start in starts)
         expected = [(day.date() + dt.timedelta(days=days)).isoformat() for days in range(-2, 3)]
         assert {nights[night] for night in expected} == {1}
 

@@ -21,7 +21,8 @@ from flows.deployments import DEPLOY, apply_automations
 from flows.events import BAD_ROWS, DRIFT, GATE_REFUSED, LATE, REFRESH_FAILED, WAITING
 from flows.serve import SERVER_SETTINGS
 from stsb_batch.models import decisions, registry
-from stsb_batch.refresh.job import RefreshRequest, refresh
+from stsb_batch.refresh.job import refresh
+from stsb_batch.requests import RefreshRequest
 from stsb_batch.settings import Settings
 from tests.builders import add_version, make_champion, make_pairs
 from tests.flows.team import (

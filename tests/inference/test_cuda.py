@@ -31,8 +31,8 @@ from stsb_batch.models.checkpoint import load_model, open_checkpoint
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.train import train
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import Settings
 from tests.builders import make_pairs, tokenizer
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert

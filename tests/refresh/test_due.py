@@ -8,7 +8,8 @@ import pytest
 
 from stsb_batch.models import decisions, registry
 from stsb_batch.refresh.due import refresh_due
-from stsb_batch.refresh.job import RefreshPlan, RefreshRequest, plan_refresh
+from stsb_batch.refresh.job import RefreshPlan, plan_refresh
+from stsb_batch.requests import RefreshRequest
 from tests.builders import add_version, made_from_plan, make_pairs
 
 NOW = dt.datetime(2126, 1, 10, tzinfo=dt.UTC)

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from stsb_batch.demo.warehouse import starter_set
 from stsb_batch.errors import GateRefused
 from stsb_batch.models import registry
-from stsb_batch.refresh.job import RefreshPlan, RefreshRequest, find_done, judge_candidate, plan_refresh, train_candidate
+from stsb_batch.refresh.job import RefreshPlan, find_done, judge_candidate, plan_refresh, train_candidate
 from stsb_batch.refresh.recipes import Recipe, Stage
+from stsb_batch.requests import RefreshRequest
 
 pytestmark = pytest.mark.slow
 QUICK = Recipe("quick", gold=Stage(epochs=2, batch_size=16, learning_rate=1e-4, warmup_steps=20, length_grouped=True))

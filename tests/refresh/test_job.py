@@ -11,14 +11,15 @@ from stsb_batch.errors import BusyError, GateRefused, ModelIntegrityError, Stora
 from stsb_batch.inference.scorer import score_pair
 from stsb_batch.models import registry
 from stsb_batch.refresh import job
-from stsb_batch.refresh.job import RefreshRequest, plan_refresh, refresh
+from stsb_batch.refresh.job import plan_refresh, refresh
 from stsb_batch.refresh.page import refresh_page
+from stsb_batch.requests import RefreshRequest
 from stsb_batch.settings import Settings
 from tests.builders import add_version, make_pairs
 
 pytestmark = pytest.mark.usefixtures("golden_here")  # but not for `trained`, which asks a fresh process
 
-MANY = tuple(number / 100 for number in range(-200, 100))  # so many thresholds that some pair crosses one
+MANY = ",".join(str(number / 100) for number in range(-200, 100))  # so many thresholds that some pair crosses one
 
 
 def ask(labels: Path, bert: Path, home: Path) -> RefreshRequest:

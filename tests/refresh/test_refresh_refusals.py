@@ -9,7 +9,8 @@ import pytest
 
 from stsb_batch.errors import BadDataError, GateRefused, ModelIntegrityError, NothingToReadError
 from stsb_batch.models import registry
-from stsb_batch.refresh.job import RefreshRequest, plan_refresh
+from stsb_batch.refresh.job import plan_refresh
+from stsb_batch.requests import RefreshRequest
 from tests.builders import add_version, make_pairs
 from tests.reliability.harness import Driver
 

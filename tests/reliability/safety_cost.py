@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from stsb_batch import durable
 from stsb_batch.pairs import sink, source
 from stsb_batch.pairs.sandbox import Sandbox
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring import finish
 from stsb_batch.scoring import job as score
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 from tests.builders import make_pairs
 

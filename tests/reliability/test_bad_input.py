@@ -12,10 +12,10 @@ import pytest
 from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError, StsbBatchError, UsageError
 from stsb_batch.inference.engines import OPENERS
 from stsb_batch.report.table import figure
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.monitor import RunMonitor
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 from tests.builders import make_pairs
 from tests.fakes import FakeEngine

@@ -12,7 +12,7 @@ import pytest
 from stsb_batch.cli.views import read_report
 from stsb_batch.pairs.layout import Target, earlier
 from stsb_batch.report.table import content_sha256, figure
-from stsb_batch.schedule.run_dates import is_whole
+from stsb_batch.schedule.run_dates import is_complete
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.history import reports_folder
 from stsb_batch.scoring.verify import verify_output
@@ -74,7 +74,7 @@ def test_it_is_read_and_found_done(aged: tuple[Path, Target], tmp_path: Path, be
     assert found.problems == []
     assert "written by version 0.1.0" in found.notes[0]
     assert figure(read_report(target.name), "rows_quarantined") == 1
-    assert target.single or is_whole(str(source), str(tmp_path), "2026-01-01")
+    assert target.single or is_complete(str(source), str(tmp_path), "2026-01-01")
     before = names(tmp_path)
     again = rescored(source, bert, target.name)
     assert (again.shards_scored, figure(again.report, "rows")) == (0, 20)

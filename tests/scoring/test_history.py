@@ -9,11 +9,12 @@ import pytest
 from stsb_batch.models.registry import promote
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure, parts
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.history import past_runs, report_name, series_of
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.page import drift_alert, score_page, shard_rows
-from stsb_batch.scoring.plan import ScorePlan, ScoreRequest, plan_score
+from stsb_batch.scoring.plan import ScorePlan, plan_score
 from stsb_batch.settings import Settings
 from tests.builders import add_version, make_pairs
 

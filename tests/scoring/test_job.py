@@ -19,9 +19,10 @@ import pytest
 from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, StorageError, UsageError
 from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure, parts
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import open_job, score_dataset
 from stsb_batch.scoring.monitor import RunMonitor
-from stsb_batch.scoring.plan import ScoreRequest, plan_score
+from stsb_batch.scoring.plan import plan_score
 from tests.builders import make_pairs, plain_settings, score_request
 
 BLEMISHES = {3: (None, "a"), 5: ("a", ""), 7: ("\u200b", "b"), 11: ("word " * 2_000, "c")}

@@ -8,11 +8,11 @@ import pytest
 
 from stsb_batch.cli.model_views import show_version
 from stsb_batch.pairs.schema import Columns
-from stsb_batch.refresh.job import RefreshRequest, find_done, plan_refresh, refresh
+from stsb_batch.refresh.job import find_done, plan_refresh, refresh
 from stsb_batch.refresh.page import refresh_page
 from stsb_batch.report.table import figure
+from stsb_batch.requests import RefreshRequest, ScoreRequest
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from tests.builders import make_pairs
 
 PERCENT = Columns(label_scale=(0.0, 100.0))

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from stsb_batch.errors import BadDataError, UsageError
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.page import score_page
-from stsb_batch.scoring.plan import ScoreRequest, plan_score
+from stsb_batch.scoring.plan import plan_score
 from tests.builders import make_pairs
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring import verify as verify_module
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.scoring.verify import verify_output
 from stsb_batch.settings import Settings
 from tests.fakes import save_tiny, tiny_bert
