@@ -1,6 +1,7 @@
 """What the verbs about models print: metrics and calibration, the gate's verdict, churn, versions."""
 
 import json
+from dataclasses import asdict
 
 from rich.markup import escape
 from rich.table import Table
@@ -48,7 +49,7 @@ def show_evaluation(found: Evaluation, *, as_json: bool) -> None:
 
 def show_gate(decision: GateDecision) -> None:
     for check in decision.checks:
-        out.print(f"  {escape(check)}", style="green" if check.startswith("PASS") else "red")
+        out.print(f"  {escape(str(check))}", style="green" if check.passed else "red")
     for note in decision.notes:
         out.print(f"  note: {escape(note)}", style="dim")
 
@@ -59,7 +60,7 @@ def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, tex
     champion = (stack or [None])[-1]
     if as_json:
         facts = {"model": version.reference, "digest": version.digest, "passed": decision.passed, "trained": outcome.trained}
-        facts |= {"champion": champion, "checks": decision.checks, "notes": decision.notes}
+        facts |= {"champion": champion, "checks": [asdict(check) for check in decision.checks], "notes": decision.notes}
         facts |= {"metrics": metrics_of(outcome.metrics), "conformal": version.card["conformal"]}
         _print_json(facts | {"churn": outcome.churn.to_card() if outcome.churn else None})
         return
@@ -136,13 +137,13 @@ def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -
 
 
 def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
-    metrics = version.metrics()
+    card, metrics, decision = version.card, version.metrics(), GateDecision.from_card(version.card["gate"])
     moves = [move for move in log if move["model"] == version.reference]
     decided = decisions(version)
     if as_json:
-        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves, "decisions": decided})
+        facts = {"gate": asdict(decision), "metrics": metrics_of(metrics), "history": moves, "decisions": decided}
+        _print_json(version.card | facts)
         return
-    card = version.card
     lines = {
         "model": f"{version.reference} ({version.digest})",
         "made": card["created_at"],
@@ -162,8 +163,8 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     out.print(metrics_table(metrics))
     if "conformal" in card:
         out.print(f"half-width: {Conformal(**card['conformal']).said}")
-    out.print("gate: " + ("passed" if card["gate"]["passed"] else "refused"))
-    show_gate(GateDecision(**card["gate"]))
+    out.print("gate: " + ("passed" if decision.passed else "refused"))
+    show_gate(decision)
     out.print("history" if moves else "history: it has never been champion")
     for move in moves:
         out.print(f"  {move['at']}  {escape(move['reason'])}")

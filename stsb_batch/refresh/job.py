@@ -109,9 +109,9 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
             f"{request.labels}: {pairs} test pairs are too few for the gate, at least {MIN_TEST} are needed: "
             f"{round(MIN_TEST / HELD_OUT)} labelled pairs, or a split 'test' of {MIN_TEST}."
         )
-    passed, said = leak_check(labels.leaked, pairs)
-    if not passed:
-        raise GateRefused(f"{request.labels}: {said}. Remove these pairs from train and val, or from test.")
+    leak = leak_check(labels.leaked, pairs)
+    if not leak.passed:
+        raise GateRefused(f"{request.labels}: {leak.detail}. Remove these pairs from train and val, or from test.")
     base = find_base_model(request.base_model, timeout=timeout)
     load_tokenizer(base)
     sample = read_sample(request.churn_sample, request.columns) if request.churn_sample else None
@@ -130,7 +130,7 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
     if version is None:
         return None
     metrics = version.metrics()
-    outcome = RefreshOutcome(version, metrics, GateDecision(**version.card["gate"]), trained=False)
+    outcome = RefreshOutcome(version, metrics, GateDecision.from_card(version.card["gate"]), trained=False)
     champion = current_champion(home)
     if champion and awaits_promotion(home, outcome):
         churn = _churn(plan, registry.verified(version), champion)

@@ -19,7 +19,6 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
     version, decision, card = outcome.version, outcome.decision, outcome.version.card
     verdict = "passed the gate" if decision.passed else "was refused by the gate, the champion stays"
     news = "" if outcome.trained else " Labels, base model and recipe are those of an earlier refresh: nothing was trained."
-    checks = [check.split(" ", maxsplit=1) for check in decision.checks]
     labels = ", ".join(f"{name} {rows:,}" for name, rows in card["labels"]["rows"].items())
     facts = [
         ("model", f"{version.reference}, {_code(version.digest[:12])}"),
@@ -36,7 +35,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
         "",
         "| check | |",
         "|---|---|",
-        *[f"| {check} | {verdict_word(word)} |" for word, check in checks],
+        *[f"| {check.detail} | {verdict_word('PASS' if check.passed else 'FAIL')} |" for check in decision.checks],
         "",
         *[f"{note}." for note in decision.notes],
         "",
