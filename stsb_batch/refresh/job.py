@@ -142,7 +142,7 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
 
 def _made_before(plan: RefreshPlan) -> list[registry.Version]:
     """List the versions made from the same labels, base and recipe under the same name, the newest first."""
-    versions = [v for v in registry.whole_versions(plan.request.settings.home) if v.card["name"] == plan.request.name]
+    versions = [v for v in registry.readable_versions(plan.request.settings.home) if v.card["name"] == plan.request.name]
     return [version for version in reversed(versions) if version.card.get("made_from") == plan.fingerprint]
 
 

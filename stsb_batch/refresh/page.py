@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 from stsb_batch.errors import ModelIntegrityError, escape_control
-from stsb_batch.models.registry import Version, whole_versions
+from stsb_batch.models.registry import Version, readable_versions
 from stsb_batch.pairs.label_scale import card_scale
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.refresh.job import RefreshOutcome
@@ -53,7 +53,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
 def _versions_chart(newest: Version) -> str:
     """Draw Pearson on the test pairs, with its interval, of a model's versions up to this one."""
     home = newest.path.parents[2]  # <home>/models/<name>/<n>
-    family = [one for one in whole_versions(home) if one.card["name"] == newest.card["name"]]
+    family = [one for one in readable_versions(home) if one.card["name"] == newest.card["name"]]
     points = []
     for version in [one for one in family if one.card["version"] <= newest.card["version"]][-NIGHTS:]:
         metrics = []
