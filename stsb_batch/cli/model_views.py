@@ -43,7 +43,7 @@ def show_evaluation(found: Evaluation, *, as_json: bool) -> None:
         f"order: score(a, b) and score(b, a) differ by {gaps.mean_gap:.3f} on average, 95 % by at most {gaps.p95_gap:.3f}, "
         f"all by at most {gaps.max_gap:.3f} ({gaps.pairs:,} pairs of {escape(found.main_part)})",
     )
-    out.print(f"half-width: {found.conformal.said}")
+    out.print(f"half-width: {found.conformal.summary}")
     out.print(f"{escape(report['model'][0])} ({report['model_digest'][0][:12]})")
 
 
@@ -70,7 +70,7 @@ def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, tex
     _show_labels(version.card["labels"])
     if outcome.churn:
         show_churn(outcome.churn, texts=texts)
-    out.print(f"half-width: {Conformal(**version.card['conformal']).said}")
+    out.print(f"half-width: {Conformal(**version.card['conformal']).summary}")
     out.print(f"gate: {'passed' if decision.passed else 'refused, the champion stays'}")
     show_gate(decision)
     out.print(f"model   {version.reference} ({version.digest[:12]})")
@@ -162,7 +162,7 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     _show_labels(card["labels"])
     out.print(metrics_table(metrics))
     if "conformal" in card:
-        out.print(f"half-width: {Conformal(**card['conformal']).said}")
+        out.print(f"half-width: {Conformal(**card['conformal']).summary}")
     out.print("gate: " + ("passed" if decision.passed else "refused"))
     show_gate(decision)
     out.print("history" if moves else "history: it has never been champion")
