@@ -53,7 +53,7 @@ def ask(outcome: RefreshOutcome) -> Decision:
     """Suspend the run until somebody has filled in the form; the process ends, and a new one goes on with the answer."""
     if not is_resumed():
         events.tell(events.WAITING, f"{outcome.version.reference} passed its gate and waits for a decision")
-    checks = "\n".join(f"- {line}" for line in outcome.decision.checks + outcome.decision.notes)
+    checks = "\n".join(f"- {line}" for line in (*outcome.decision.checks, *outcome.decision.notes))
     description = f"**{outcome.version.reference}** passed its gate. Make it the champion?\n\n{checks}"
     form = Decision.with_initial_data(description=description)
     return suspend_flow_run(wait_for_input=form, key=KEY, timeout=DAYS_TO_DECIDE * 86_400)

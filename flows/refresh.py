@@ -116,7 +116,7 @@ def refresh_flow(
         return Completed(name=f"Completed{labels_refused(error)}", data={"model": None, "passed": False, "trained": False})
     outcome = refresh.find_done(plan) or gate(plan, train(plan))
     if outcome.trained and not outcome.decision.passed:
-        failed = "; ".join(line for line in outcome.decision.checks if line.startswith("FAIL"))
+        failed = "; ".join(check.detail for check in outcome.decision.failed)
         events.tell(events.GATE_REFUSED, f"{outcome.version.reference} was refused, the champion stays: {failed}")
     if outcome.trained or not asking.is_resumed():
         publish_refresh(outcome)

@@ -1,10 +1,10 @@
-"""What this machine can compute with. torch is imported only when somebody asks for its device."""
+"""What this machine can compute with. torch is imported only when its device is asked for."""
 
 from pathlib import Path
 
 
 def torch_device() -> str:
-    """Return cuda, mps or cpu."""
+    """Return the device that torch should use: cuda, mps or cpu."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Durable file operations: hash, replace, lock. After each call returns, a crash cannot undo or halve it."""
+"""Durable file operations: hash, replace, lock. Once a call has returned, a crash cannot undo it or leave a part of it."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,10 @@ def fsync_path(path: Path) -> None:
 
 
 def replace_durably(staged: Path, final: Path) -> None:
-    """Move a finished file onto its final name (fsync, rename, fsync the folder). Readers see old or new, never half."""
+    """Move a finished file onto its final name (fsync, rename, fsync the folder). Readers see old or new, never a part.
+
+    Raises `StorageError`, `PermissionDeniedError` or `CannotCreateError` when that fails.
+    """
     try:
         fsync_path(staged)
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -49,11 +52,11 @@ def replace_durably(staged: Path, final: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a small file so that readers see its old or its new content, never a part.
 
-    What processes that died in between have left in the folder goes.
+    Unfinished files that killed processes left in the folder are removed. Raises as `replace_durably` does.
     """
     try:
         sweep_unfinished(path.parent)
-        with _held(path.with_name(f".{path.name}.{uuid.uuid4().hex}.inprogress")) as staged:
+        with _locked_staging(path.with_name(f".{path.name}.{uuid.uuid4().hex}.inprogress")) as staged:
             staged.write_bytes(content)
             replace_durably(staged, path)
     except OSError as error:
@@ -61,13 +64,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _held(staged: Path) -> Iterator[Path]:
-    """Make a file and hold a kernel lock on it while it is written: without one it is what a dead process has left."""
+def _locked_staging(staged: Path) -> Iterator[Path]:
+    """Create a file and lock it while it is written: an unlocked one was left by a dead process."""
     while True:
         with staged.open("xb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if not staged.exists():
-                continue  # swept before it was locked
+                continue  # another process removed it before it was locked
             try:
                 yield staged
             finally:
@@ -76,7 +79,7 @@ def _held(staged: Path) -> Iterator[Path]:
 
 
 def sweep_unfinished(folder: Path) -> None:
-    """Remove the files of a folder that `write_atomically` began and whose writer is dead."""
+    """Remove a folder's unfinished files of `write_atomically` whose writer is dead."""
     for staged in folder.glob(".*.inprogress"):
         with contextlib.suppress(OSError), staged.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,10 +88,10 @@ def sweep_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path, guarded: str) -> Iterator[None]:
-    """Hold a kernel lock (flock) on `path`; it frees itself when its holder dies.
+    """Hold a kernel lock (flock) on `path`, which ends with the process at the latest.
 
-    Raises `BusyError`, naming the holder, when another process has it. `guarded` is what the message calls the thing.
-    The lock file is removed at the end, so a lock counts only while its path still leads to the file that was locked.
+    Raises `BusyError`, naming the holder, when another process has it; `guarded` is what the message calls the locked
+    thing. The lock file is removed at the end, so a lock is valid only while `path` still is the file that was locked.
     """
     with _locked(path, guarded) as file:
         file.truncate(0)
@@ -100,11 +103,11 @@ def exclusive_lock(path: Path, guarded: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-MAX_GONE = 1_000  # times that a lock's folder may vanish while it is made; where none can be made at all that is soon over
+MAX_ATTEMPTS = 1_000  # to create a lock file whose folder other processes keep removing; takes a fraction of a second
 
 
 def _holder(file: TextIO) -> str:
-    """Read who holds a lock; it has the lock a moment before its name stands there."""
+    """Return who holds a lock; a holder writes its name a moment after it has the lock."""
     for _ in range(20):
         file.seek(0)
         if holder := file.read().strip():
@@ -114,23 +117,23 @@ def _holder(file: TextIO) -> str:
 
 
 def _locked(path: Path, guarded: str) -> TextIO:
-    gone = 0
+    attempts = 0
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+")
         except OSError as error:
-            gone += 1
-            if isinstance(error, FileNotFoundError) and gone < MAX_GONE:
-                continue  # the last holder removed the folder between the two calls
+            attempts += 1
+            if isinstance(error, FileNotFoundError) and attempts < MAX_ATTEMPTS:
+                continue  # the last holder removed the folder between the two calls above
             raise storage_error(error, "taking the lock", path) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = _holder(file)
             file.close()
-            raise BusyError(f"{guarded} is in use by {holder}. Wait until it has ended and try again.") from None
+            raise BusyError(f"{guarded} is in use by {holder}. Wait until it has ended, then try again.") from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(file.fileno())):
                 return file
-        file.close()  # the last holder removed it as we locked it
+        file.close()  # the last holder removed the file before it was locked

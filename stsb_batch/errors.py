@@ -1,20 +1,20 @@
 """The errors a user can meet, each with its exit code.
 
-StsbBatchError                      70  bug (nothing below fits)
+StsbBatchError                      70  a bug, or nothing below fits
 ├── GateRefused                     13  a candidate did not pass; the champion stays
-├── ModelIntegrityError             20  weights, config or tokeniser are not what was recorded, or not safe to load
+├── ModelIntegrityError             20  weights, config or tokeniser differ from what was recorded, or are unsafe to load
 ├── UsageError                      64  the command contradicts itself or the data
 ├── BadDataError                    65  input cannot be used; nothing of it was committed
-│   └── BadFileError                65  one file cannot be used, for one of the file reasons (77 where permission is missing)
+│   └── BadFileError                65  one file cannot be used, for one of `FILE_REASONS` (77 where permission is missing)
 ├── NothingToReadError              66  file, folder, model or version does not exist
-├── UnavailableError                69  device, hub or server missing
-│   └── DeviceLostError             69  the device answers no more; a fresh process may help
-├── CannotCreateError               73  output exists from another plan, or cannot be made
+├── UnavailableError                69  device, hub or server is not available
+│   └── DeviceLostError             69  the device stopped responding; a new process may help
+├── CannotCreateError               73  output of another plan exists, or output cannot be created
 ├── StorageError                    74  I/O error, disk full
-├── BusyError                       75  somebody else holds the output; try again later
-├── PermissionDeniedError           77  no permission
+├── BusyError                       75  another process uses the same files; try again later
+├── PermissionDeniedError           77  permission denied
 └── ConfigError                     78  settings are wrong
-Codes follow sysexits.h where it has one. 0 is done; 130, 137 and 143 are signals.
+Codes follow sysexits.h where it has one. 0 is success; 130, 137 and 143 are signals.
 """
 
 import errno
@@ -56,7 +56,7 @@ FILE_REASONS = (
 
 
 class StsbBatchError(Exception):
-    """Base of all errors that are told to the user in one line."""
+    """Base of all errors that are reported to the user in one line."""
 
     exit_code = 70
 
@@ -78,7 +78,7 @@ class BadDataError(StsbBatchError):
 
 
 class BadFileError(BadDataError):
-    """A file that is left out of a run, or ends it; `reason` is one of `FILE_REASONS`."""
+    """An input file that cannot be used; `reason` is one of `FILE_REASONS`. Options decide whether the run goes on."""
 
     def __init__(self, reason: str, message: str, *, exit_code: int | None = None) -> None:
         super().__init__(message)
@@ -126,7 +126,7 @@ class ConfigError(StsbBatchError):
 
 
 def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchError:
-    """Turn an operating-system error met while `doing` something to `path` into the error with the right exit code."""
+    """Turn an operating-system error that occurred while `doing` something to `path` into an error of ours."""
     reason = error.strerror or str(error)
     if isinstance(error, PermissionError):
         return PermissionDeniedError(
@@ -136,7 +136,7 @@ def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchErro
         return StorageError(f"{path}: disk full while {doing}. Free some space and run the same command again.")
     if error.errno == errno.EROFS:
         return CannotCreateError(f"{path}: the file system is read-only. Choose another place with -o.")
-    return StorageError(f"{path}: {reason} while {doing}. Run the same command again once the storage is well.")
+    return StorageError(f"{path}: {reason} while {doing}. Check the storage, then run the same command again.")
 
 
 def escape_control(name: object) -> str:
@@ -145,7 +145,7 @@ def escape_control(name: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of a library's error that says something, at most 200 characters, else the error's kind."""
+    """Return the first meaningful line of a library's error, at most 200 characters, else the error's type."""
     lines = (line.strip() for line in str(error).splitlines())
-    found = next((line for line in lines if line and not line.startswith("Exception from ")), None)  # OpenVINO's places
+    found = next((line for line in lines if line and not line.startswith("Exception from ")), None)  # of OpenVINO
     return escape_control(found[:200]) if found else type(error).__name__

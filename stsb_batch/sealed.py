@@ -1,27 +1,28 @@
-"""JSON files of ours: written with a digest that covers every byte, and never trusted when they are read.
+"""Our own JSON files: written with a digest of their content, and checked when they are read.
 
-`seal` writes an object in one way only, so that reading it and writing it again gives the same bytes, or it is damaged.
-Files without digest are those of version 0.1.0.
+`seal` has one way to write an object: if reading a file and sealing it again gives other bytes, the file is damaged.
+Files without a digest were written by version 0.1.0.
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 from stsb_batch.durable import json_sha256
 from stsb_batch.errors import ModelIntegrityError, escape_control, first_line, storage_error
 
 FORMAT = 2
-MARKS = ("format", "sha256")  # two of them: a flipped bit leaves one, and no sealed file looks like an earlier one
+MARKS = ("format", "sha256")  # two, so that a flipped bit in one cannot make a sealed file look like one of 0.1.0
 
 
-def seal(value: dict) -> bytes:
-    """Write a JSON object with the digest of its content."""
+def seal(value: dict[str, Any]) -> bytes:
+    """Return a JSON object with the digest of its content."""
     value = {"format": FORMAT, **value}
     return json.dumps(value | {"sha256": json_sha256(value)}, indent=1).encode()
 
 
-def unseal(content: bytes) -> tuple[object, bool]:
-    """Read JSON, and say whether it carries a digest; raises `ValueError` when it is damaged."""
+def unseal(content: bytes) -> tuple[Any, bool]:
+    """Parse JSON, and say whether it has a digest; raises `ValueError` when it is damaged."""
     try:
         found = json.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -30,14 +31,15 @@ def unseal(content: bytes) -> tuple[object, bool]:
         return found, False
     value = {key: entry for key, entry in found.items() if key not in MARKS}
     if seal(value) != content:
-        raise ValueError("not what was written, it was changed or damaged")
+        raise ValueError("its digest does not match, it was changed or damaged")
     return value, True
 
 
-def read_sealed(path: Path, shape: object, earlier: object = None) -> tuple[object, bool]:
-    """Read a JSON file of the model registry, and say whether it carries a digest; `earlier` is the shape without one.
+def read_sealed(path: Path, shape: Any, earlier: Any = None) -> tuple[Any, bool]:
+    """Read a JSON file of the model registry, and say whether it has a digest.
 
-    Raises `ModelIntegrityError` when it is damaged.
+    `shape` is what it has to look like (see `check_shape`), `earlier` the shape of a file without a digest, if another.
+    Raises `FileNotFoundError`, `PermissionDeniedError`, and `ModelIntegrityError` when it is damaged.
     """
     try:
         found, checked = unseal(path.read_bytes())
@@ -49,13 +51,13 @@ def read_sealed(path: Path, shape: object, earlier: object = None) -> tuple[obje
     return found, checked
 
 
-def check_shape(value: object, shape: object, name: str = "") -> None:
-    """Raise `ValueError`, naming the place, when JSON does not have a shape.
+def check_shape(value: Any, shape: Any, name: str = "") -> None:
+    """Raise `ValueError`, naming the entry, when a JSON value does not have a shape.
 
-    A shape is a type, a tuple of types, a list with the shape of every item, or an object with the shape of its entries:
-    each must be there, and others may be. `{str: shape}` is an object with any keys.
+    A shape is a type, a tuple of types, a list with the shape of every item, or an object with the shapes of the entries
+    that must exist; others may. `{str: shape}` is an object with any keys.
     """
-    place = name or "all of it"
+    place = name or "the content"
     if isinstance(shape, list):
         check_shape(value, list, name)
         for number, item in enumerate(value):
@@ -67,4 +69,4 @@ def check_shape(value: object, shape: object, name: str = "") -> None:
                 raise ValueError(f"{name}.{key} is missing".lstrip("."))
             check_shape(value[key], part, f"{name}.{key}".lstrip("."))
     elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
-        raise ValueError(f"{place} is {json.dumps(value)[:40]}, which cannot be")
+        raise ValueError(f"{place} is {json.dumps(value)[:40]}, which is not allowed there")

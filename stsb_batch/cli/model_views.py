@@ -1,6 +1,7 @@
 """What the verbs about models print: metrics and calibration, the gate's verdict, churn, versions."""
 
 import json
+from dataclasses import asdict
 
 from rich.markup import escape
 from rich.table import Table
@@ -42,13 +43,13 @@ def show_evaluation(found: Evaluation, *, as_json: bool) -> None:
         f"order: score(a, b) and score(b, a) differ by {gaps.mean_gap:.3f} on average, 95 % by at most {gaps.p95_gap:.3f}, "
         f"all by at most {gaps.max_gap:.3f} ({gaps.pairs:,} pairs of {escape(found.main_part)})",
     )
-    out.print(f"half-width: {found.conformal.said}")
+    out.print(f"half-width: {found.conformal.summary}")
     out.print(f"{escape(report['model'][0])} ({report['model_digest'][0][:12]})")
 
 
 def show_gate(decision: GateDecision) -> None:
     for check in decision.checks:
-        out.print(f"  {escape(check)}", style="green" if check.startswith("PASS") else "red")
+        out.print(f"  {escape(str(check))}", style="green" if check.passed else "red")
     for note in decision.notes:
         out.print(f"  note: {escape(note)}", style="dim")
 
@@ -59,7 +60,7 @@ def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, tex
     champion = (stack or [None])[-1]
     if as_json:
         facts = {"model": version.reference, "digest": version.digest, "passed": decision.passed, "trained": outcome.trained}
-        facts |= {"champion": champion, "checks": decision.checks, "notes": decision.notes}
+        facts |= {"champion": champion, "checks": [asdict(check) for check in decision.checks], "notes": decision.notes}
         facts |= {"metrics": metrics_of(outcome.metrics), "conformal": version.card["conformal"]}
         _print_json(facts | {"churn": outcome.churn.to_card() if outcome.churn else None})
         return
@@ -69,7 +70,7 @@ def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, tex
     _show_labels(version.card["labels"])
     if outcome.churn:
         show_churn(outcome.churn, texts=texts)
-    out.print(f"half-width: {Conformal(**version.card['conformal']).said}")
+    out.print(f"half-width: {Conformal(**version.card['conformal']).summary}")
     out.print(f"gate: {'passed' if decision.passed else 'refused, the champion stays'}")
     show_gate(decision)
     out.print(f"model   {version.reference} ({version.digest[:12]})")
@@ -136,13 +137,13 @@ def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -
 
 
 def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
-    metrics = version.metrics()
+    card, metrics, decision = version.card, version.metrics(), GateDecision.from_card(version.card["gate"])
     moves = [move for move in log if move["model"] == version.reference]
     decided = decisions(version)
     if as_json:
-        _print_json(version.card | {"metrics": metrics_of(metrics), "history": moves, "decisions": decided})
+        facts = {"gate": asdict(decision), "metrics": metrics_of(metrics), "history": moves, "decisions": decided}
+        _print_json(version.card | facts)
         return
-    card = version.card
     lines = {
         "model": f"{version.reference} ({version.digest})",
         "made": card["created_at"],
@@ -161,9 +162,9 @@ def show_version(version: Version, log: list[dict], *, as_json: bool) -> None:
     _show_labels(card["labels"])
     out.print(metrics_table(metrics))
     if "conformal" in card:
-        out.print(f"half-width: {Conformal(**card['conformal']).said}")
-    out.print("gate: " + ("passed" if card["gate"]["passed"] else "refused"))
-    show_gate(GateDecision(**card["gate"]))
+        out.print(f"half-width: {Conformal(**card['conformal']).summary}")
+    out.print("gate: " + ("passed" if decision.passed else "refused"))
+    show_gate(decision)
     out.print("history" if moves else "history: it has never been champion")
     for move in moves:
         out.print(f"  {move['at']}  {escape(move['reason'])}")

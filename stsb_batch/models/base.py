@@ -1,4 +1,4 @@
-"""Find the encoder that a refresh starts from: the bundled MiniLM, a folder, or a hub id."""
+"""Find the encoder that a refresh fine-tunes: the bundled MiniLM, a folder, or a hub id."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,15 +18,16 @@ OFFLINE = f"Without a hub, use --base-model minilm ({INSTALL}) or --base-model F
 def find_base_model(reference: str, *, timeout: float = 10.0) -> Path:
     """Return the folder of a base encoder.
 
-    `minilm` is the bundled one, checked against its published digest; a folder is taken as it is; anything else is a hub
-    id, `owner/name` or `owner/name@revision`.
+    `minilm` is the bundled one, compared with its published digest; anything else is a folder or a hub id, `owner/name` or
+    `owner/name@revision`. `timeout` is for the hub's first answer, in seconds. Raises `NothingToReadError`,
+    `ModelIntegrityError`, `UnavailableError`.
     """
     if reference == "minilm":
         return _bundled_minilm()
     folder = Path(reference)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise NothingToReadError(f"{folder}: no base model there (config.json is missing).")
+            raise NothingToReadError(f"{folder}: no base model there (config.json is missing). Check the path.")
         if not (folder / WEIGHTS).is_file():
             raise ModelIntegrityError(
                 f"{folder}: {WEIGHTS} is missing. Save the base model with safetensors weights in one file."
@@ -46,6 +47,7 @@ def _bundled_minilm() -> Path:
     found = file_sha256(folder / WEIGHTS)
     if found != MINILM_SHA256:
         raise ModelIntegrityError(
-            f"{folder / WEIGHTS}: SHA-256 {found[:12]}…, published {MINILM_SHA256[:12]}…. Reinstall it."
+            f"{folder / WEIGHTS}: its SHA-256 is {found[:12]}…, the published one {MINILM_SHA256[:12]}…. "
+            f"Reinstall it: {INSTALL}."
         )
     return folder

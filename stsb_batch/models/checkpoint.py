@@ -1,6 +1,6 @@
 """A checkpoint on disk: a standard transformers folder with safetensors weights. Check it, digest it, load it, save it.
 
-Nothing of a checkpoint is ever executed: no pickled weights, no `trust_remote_code`.
+No code from a checkpoint is ever executed: no pickled weights, no `trust_remote_code`.
 """
 
 import hashlib
@@ -10,11 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stsb_batch.durable import file_sha256
 from stsb_batch.errors import ModelIntegrityError, NothingToReadError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 WEIGHTS = "model.safetensors"
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".pickle")
@@ -31,7 +34,10 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that passed the checks. `digest` is the SHA-256 over weights, config and tokeniser files."""
+    """A folder that passed the checks.
+
+    `digest` is the SHA-256 over weights, config and tokeniser files, `max_length` the longest input in tokens.
+    """
 
     path: Path
     name: str
@@ -40,10 +46,10 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
-    """Check a folder and take its digest.
+    """Check a folder and compute its digest; `name` is what reports call the model (default: the folder's name).
 
-    Raises `NothingToReadError` where there is no checkpoint, and `ModelIntegrityError` where there is one that is not
-    safe (pickled weights, custom code), not readable, or not a regression model with one output.
+    Raises `NothingToReadError` where there is no checkpoint, and `ModelIntegrityError` for one that is unsafe (pickled
+    weights, custom code), unreadable, or not a regression model with one output.
     """
     if not (path / "config.json").is_file():
         raise NothingToReadError(f"{path}: no model there (config.json is missing). Check the path or the reference.")
@@ -55,15 +61,15 @@ def open_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
         digest.update(f"{file}\0{sha256}\n".encode())
     limit = config.get("max_position_embeddings", 512)
     if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):
-        limit -= 2  # positions begin after the padding index
+        limit -= 2  # positions start after the padding index
     return Checkpoint(path=path, name=name or path.name, digest=digest.hexdigest(), max_length=limit)
 
 
-def _read_config(path: Path) -> dict:
+def _read_config(path: Path) -> dict[str, Any]:
     unsafe = sorted(file.name for file in path.iterdir() if file.suffix in UNSAFE_SUFFIXES)
     if unsafe:
         raise ModelIntegrityError(
-            f"{path}: holds {', '.join(unsafe)}, which can run code when loaded. Use safetensors only."
+            f"{path}: contains {', '.join(unsafe)}, which can run code when loaded. Use safetensors only."
         )
     if not (path / WEIGHTS).is_file():
         raise ModelIntegrityError(f"{path}: {WEIGHTS} is missing. Save the model with safetensors weights in one file.")
@@ -72,43 +78,48 @@ def _read_config(path: Path) -> dict:
     except ValueError as error:
         raise ModelIntegrityError(f"{path}: a config file is not JSON ({error}). Restore the model.") from None
     if any("auto_map" in config for config in configs):
-        raise ModelIntegrityError(f"{path}: its config asks for custom code (auto_map), which is never run.")
+        raise ModelIntegrityError(f"{path}: its config needs custom code (auto_map), which is never run. Use another model.")
     return configs[0]
 
 
 def file_digests(path: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that decides a score: weights, config, tokeniser."""
+    """Return the SHA-256 of each file that determines scores: weights, config, tokeniser."""
     names = (WEIGHTS, "config.json", *TOKENIZER_FILES)
     return {name: file_sha256(path / name) for name in names if (path / name).is_file()}
 
 
-def load_model(checkpoint: Checkpoint):
-    """Load the `AutoModelForSequenceClassification`, fp32, in evaluation mode."""
+def load_model(checkpoint: Checkpoint) -> "PreTrainedModel":
+    """Load the sequence-classification model, fp32, in evaluation mode. Raises `ModelIntegrityError`."""
     from transformers import AutoModelForSequenceClassification
 
     return load_weights(AutoModelForSequenceClassification, checkpoint.path).eval()
 
 
-def load_weights(kind: type, path: Path, **options):
+def load_weights(auto_class: Any, path: Path, **options: Any) -> "PreTrainedModel":
     """Load a folder's weights, fp32, as a model of one of transformers' auto classes. Raises `ModelIntegrityError`."""
     try:
         with quiet_transformers():
-            return kind.from_pretrained(
+            return auto_class.from_pretrained(
                 path, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype="float32", **options
             )
     except Exception as error:  # safetensors and transformers raise many kinds for a damaged or foreign folder
-        raise ModelIntegrityError(f"{path}: the model cannot be loaded ({first_line(error)}).") from error
+        raise ModelIntegrityError(f"{path}: the model cannot be loaded ({first_line(error)}). Restore it.") from error
 
 
-def load_tokenizer(path: Path):
-    """Load the reference tokeniser (transformers, fast) of a checkpoint or base-model folder."""
+def load_tokenizer(path: Path) -> "PreTrainedTokenizerFast":
+    """Load the reference tokeniser (transformers, fast) of a checkpoint or base-model folder.
+
+    Raises `ModelIntegrityError` when it cannot be loaded or is not a fast one.
+    """
     from transformers import AutoTokenizer
 
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False, use_fast=True)
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                path, local_files_only=True, trust_remote_code=False, use_fast=True
+            )
     except Exception as error:
-        raise ModelIntegrityError(f"{path}: the tokeniser cannot be loaded ({first_line(error)}).") from error
+        raise ModelIntegrityError(f"{path}: the tokeniser cannot be loaded ({first_line(error)}). Restore it.") from error
     if not tokenizer.is_fast:
         raise ModelIntegrityError(f"{path}: has no fast tokeniser. Convert it to tokenizer.json first.")
     return tokenizer
@@ -116,28 +127,25 @@ def load_tokenizer(path: Path):
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' load reports, bars and its warnings about itself off the terminal."""
+    """Silence transformers' load reports, progress bars and warnings about its own code."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with warnings.catch_warnings():
-        # transformers 5.23 calls its own deprecated is_gradient_checkpointing; may go once it no longer does
+        # transformers 5.23 calls its own deprecated is_gradient_checkpointing; remove this once it no longer does
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         yield
 
 
-@lru_cache
-def _forward_names(model_class: type) -> frozenset[str]:
-    return frozenset(inspect.signature(model_class.forward).parameters)
-
-
-def takes_segments(model) -> bool:
+def takes_segments(model: "PreTrainedModel") -> bool:
     """Say whether the architecture tells left from right by `token_type_ids` (BERT does, DistilBERT does not)."""
-    return "token_type_ids" in _forward_names(type(model)) and getattr(model.config, "type_vocab_size", 2) > 0
+    return (
+        "token_type_ids" in inspect.signature(model.forward).parameters and getattr(model.config, "type_vocab_size", 2) > 0
+    )
 
 
-def save_checkpoint(model, tokenizer, path: Path) -> None:
+def save_checkpoint(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerFast", path: Path) -> None:
     """Write a standard checkpoint folder that transformers loads anywhere."""
     path.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(path, max_shard_size="1TB")

@@ -1,4 +1,4 @@
-"""What the registry no longer needs: old versions that never counted, and what dead refreshes have left."""
+"""Remove what the registry no longer needs: old versions that never were champion, and folders of killed refreshes."""
 
 import time
 from dataclasses import dataclass
@@ -11,57 +11,58 @@ from stsb_batch.models.registry import (
     champion_lock,
     champions,
     discard,
+    readable_versions,
     staging_folder,
     staging_lock,
-    whole_versions,
 )
 
-DEAD_SECONDS = 24 * 3600.0  # a killed refresh can be gone on with for a day
+DEAD_SECONDS = 24 * 3600.0  # a killed refresh can be resumed for a day
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """Versions that may go, and how much they take."""
+    """Versions that may be removed, and their size."""
 
     versions: list[Version]
     size_bytes: int
 
 
 def removable_versions(home: Path, keep: int) -> list[Version]:
-    """List the versions that may go: not among the newest `keep` of their name (at least one), and never champion."""
-    versions = whole_versions(home)
+    """List the versions that may be removed: never champion, and not among the newest `keep` (at least 1) of their name."""
+    versions = readable_versions(home)
     moves = champions(home)
-    spared = {move["model"] for move in moves["log"]} | set(moves["stack"])
+    kept = {move["model"] for move in moves["log"]} | set(moves["stack"])
     for name in {version.card["name"] for version in versions}:
         family = [version.reference for version in versions if version.card["name"] == name]
-        spared |= set(family[-max(1, keep) :])  # the newest stays, so that no number is given twice
-    return [version for version in versions if version.reference not in spared]
+        kept |= set(family[-max(1, keep) :])  # the newest stays, so that no number is used twice
+    return [version for version in versions if version.reference not in kept]
 
 
 def collect_garbage(home: Path, *, keep: int, remove: bool) -> Garbage:
-    """List the versions that may go and what they take, and with `remove` remove them, each out of sight at once.
+    """List the versions that may be removed and their size; with `remove`, remove them, each by one rename.
 
-    No promotion can come between. What dead refreshes have left goes with them.
+    The champion cannot change meanwhile. With `remove`, folders of killed refreshes and unfinished files are removed too.
+    Raises `StorageError` or `PermissionDeniedError` when a version cannot be removed.
     """
     with champion_lock(home):
         versions = removable_versions(home, keep)
-        taken = [folder_bytes(version.path) for version in versions]
+        sizes = [folder_bytes(version.path) for version in versions]
         for version in versions if remove else ():
-            grave = staging_folder(home)
+            folder = staging_folder(home)
             try:
-                version.path.rename(grave / "removed")
+                version.path.rename(folder / "removed")
             except OSError as error:
                 raise storage_error(error, "removing a model version", version.path) from error
-            discard(grave)
+            discard(folder)
     if remove:
         sweep_staging(home)
-        for folder in {home / "models", home / "reports", *(version.path for version in whole_versions(home))}:
+        for folder in {home / "models", home / "reports", *(version.path for version in readable_versions(home))}:
             sweep_unfinished(folder)
-    return Garbage(versions, sum(taken))
+    return Garbage(versions, sum(sizes))
 
 
 def sweep_staging(home: Path, *, older_than: float = DEAD_SECONDS) -> list[Path]:
-    """Remove the staging folders that no process works in and that are older than `older_than` seconds."""
+    """Remove staging folders older than `older_than` seconds that no process has locked; returns them."""
     swept = []
     for folder in (home / "models" / ".staging").glob("*"):
         try:
@@ -70,11 +71,11 @@ def sweep_staging(home: Path, *, older_than: float = DEAD_SECONDS) -> list[Path]
             with staging_lock(folder):
                 discard(folder)
         except (BusyError, FileNotFoundError):
-            continue  # somebody works in it, or removed it first
+            continue  # another process works in it, or removed it first
         swept.append(folder)
     return swept
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return how much the files of a folder take."""
+    """Return the size of a folder's files together, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -11,11 +11,11 @@ MODEL_PATTERNS = ["config.json", "model.safetensors", "tokenizer*", "vocab*", "m
 def fetch_snapshot(
     repository: str, *, revision: str | None, patterns: list[str], kind: str = "model", timeout: float = 10.0, offline: str
 ) -> Path:
-    """Return the local folder of a hub repository at a revision (default: its main branch).
+    """Return the local folder of a hub repository at a revision (None: its main branch), with the files of `patterns`.
 
-    `timeout` is in seconds, for the hub's first answer. Raises `UnavailableError` when the hub does not answer and the
-    cache has no copy (`offline` then tells the user what works without a hub), and `NothingToReadError` when the hub
-    answers that there is no such repository or revision.
+    `timeout` is for the hub's first answer, in seconds. Raises `UnavailableError` when the hub does not answer and the cache
+    has no copy (`offline` is the part of the message that says what works without a hub), and `NothingToReadError` when the
+    hub has no such repository or revision.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -38,17 +38,19 @@ def fetch_snapshot(
         )
     except HFValidationError:
         raise NothingToReadError(
-            f"{escape_control(repository)}: neither a folder nor a {kind} of the hub. Check the path."
+            f"{escape_control(repository)}: neither a folder nor a {kind} on the hub. Check the path."
         ) from None
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise NothingToReadError(f"{repository}: the hub has no such {kind} or revision, or it needs a login.") from error
+        raise NothingToReadError(
+            f"{repository}: the hub has no such {kind} or revision, or requires a login. Check the name and the login."
+        ) from error
     except (LocalEntryNotFoundError, OSError) as error:
         raise UnavailableError(f"{repository}: the hub cannot be reached and the cache has no copy. {offline}") from error
     return Path(folder)
 
 
 def hub_answers(timeout: float) -> bool:
-    """Ask the hub for a sign of life, `timeout` seconds at most; false as well when HF_HUB_OFFLINE forbids asking."""
+    """Say whether the hub answers within `timeout` seconds; false without asking when HF_HUB_OFFLINE is set."""
     import httpx
     from huggingface_hub import constants
 

@@ -1,8 +1,8 @@
 """The registry: immutable model versions with their cards, and the champion's history, in a plain folder.
 
 <home>/models/<name>/<n>/   a standard checkpoint and its card.json
-<home>/models/champion.json the stack of champions and the log of every move, so that pointer and history change as one
-<home>/models/.staging/     candidates under way; each is locked by the process that works on it
+<home>/models/champion.json the stack of champions and the log of every change, in one file so that they change together
+<home>/models/.staging/     candidates in progress, each locked by the process that works on it
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -41,23 +42,23 @@ VERSION = re.compile(rf"({NAME.pattern})@(\d+)")
 POINTER = "champion.json"
 CARD_FILE = "card.json"
 DECISIONS = "decisions.json"
-CHANGING = (CARD_FILE, DECISIONS)  # each carries its own digest
-METRICS = "metrics.parquet"  # beside the card
+SEALED_FILES = (CARD_FILE, DECISIONS)  # each carries its own digest
+METRICS = "metrics.parquet"  # the report of the refresh, in the version's folder
 CARD = {"name": str, "version": int, "digest": str, "files": {str: str}, "created_at": str}
 MOVES = {"stack": [str], "log": [{"model": str, "digest": str, "at": str, "reason": str}]}
-POINTER_SECONDS = 10.0  # how long to wait for another process that moves the champion, which takes about a second
+POINTER_SECONDS = 10.0  # to wait for another process that changes the champion, which takes about a second
 NO_CHAMPION = (
     "No champion model yet. Train one with `stsb-batch refresh --labels labelled.parquet --base-model minilm`, "
-    "or see the whole chain with `stsb-batch demo`."
+    "or try all steps with `stsb-batch demo`."
 )
 
 
 @dataclass(frozen=True)
 class Version:
-    """One registered model: its folder and what its card says."""
+    """One registered model: its folder and its card."""
 
     path: Path
-    card: dict
+    card: dict[str, Any]
 
     @property
     def reference(self) -> str:
@@ -65,10 +66,10 @@ class Version:
 
     @property
     def digest(self) -> str:
-        return self.card["digest"]
+        return str(self.card["digest"])
 
     def metrics(self) -> pl.DataFrame:
-        """Read the report made when it was judged; raises `ModelIntegrityError` where that cannot be read."""
+        """Read the report of the refresh that made it; raises `ModelIntegrityError` when it is damaged or missing."""
         path = self.path / METRICS
         try:
             if file_sha256(path) != self.card.get("beside", {}).get(METRICS, file_sha256(path)):
@@ -79,34 +80,34 @@ class Version:
 
 
 def now() -> str:
-    """Return the present moment in UTC, ISO 8601, to the second."""
+    """Return the current time in UTC, ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def version_folders(home: Path) -> list[Path]:
-    """List the folders of all versions, by name and number."""
+    """List the folders of all versions, sorted by name and number."""
     cards = [path for path in (home / "models").glob(f"*/*/{CARD_FILE}") if path.parent.name.isdigit()]
     return [p.parent for p in sorted(cards, key=lambda p: (p.parent.parent.name, int(p.parent.name)))]
 
 
 def list_versions(home: Path) -> list[Version]:
-    """List all versions, by name and number; raises `ModelIntegrityError` for a damaged card."""
+    """List all versions, sorted by name and number; raises `ModelIntegrityError` for a damaged card."""
     return [read_version(folder) for folder in version_folders(home)]
 
 
-def whole_versions(home: Path) -> list[Version]:
-    """List the versions whose cards can be read; a damaged one is named in the log and holds nothing up."""
+def readable_versions(home: Path) -> list[Version]:
+    """List the versions whose cards can be read, sorted by name and number; a damaged card is logged and left out."""
     found = []
     for folder in version_folders(home):
         try:
             found.append(read_version(folder))
         except ModelIntegrityError as error:
-            log.warning("left out: %s", error)
+            log.warning("model version left out: %s", error)
     return found
 
 
 def read_version(folder: Path) -> Version:
-    """Read a version's card; raises `ModelIntegrityError` when it is damaged."""
+    """Read a version's card; raises `NothingToReadError` when there is none, `ModelIntegrityError` when it is damaged."""
     try:
         return Version(folder, read_sealed(folder / CARD_FILE, CARD)[0])
     except FileNotFoundError:
@@ -116,7 +117,10 @@ def read_version(folder: Path) -> Version:
 
 
 def find_version(home: Path, reference: str) -> Version:
-    """Find `champion` or `name@n`."""
+    """Find the version that `champion` or `name@n` refers to; raises `NothingToReadError` where there is none.
+
+    `ModelIntegrityError` means that its card is damaged or is not the one that became champion.
+    """
     if reference == "champion":
         stack = champions(home)["stack"]
         if not stack:
@@ -125,8 +129,8 @@ def find_version(home: Path, reference: str) -> Version:
         promoted = [move["digest"] for move in champions(home)["log"] if move["model"] == stack[-1]]
         if promoted[-1:] != [version.digest]:
             raise ModelIntegrityError(
-                f"{version.reference}: its card changed after it became champion. Restore the registry folder, or go back "
-                "with `stsb-batch models rollback`."
+                f"{version.reference}: its card changed after it became champion. Restore the registry folder, or roll "
+                "back with `stsb-batch models rollback`."
             )
         return version
     match = VERSION.fullmatch(reference)
@@ -136,15 +140,15 @@ def find_version(home: Path, reference: str) -> Version:
 
 
 def check_name(name: str) -> None:
-    """Raise `UsageError` for what cannot be the name of a model."""
+    """Raise `UsageError` when a model cannot have this name."""
     if not NAME.fullmatch(name) or name == POINTER:
         raise UsageError(
             f"{escape_control(name)}: not a model name. Use lower-case letters, digits, dot, dash and underscore."
         )
 
 
-def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
-    """Move a candidate checkpoint folder into the registry as the next version of `name`, for good."""
+def register(home: Path, name: str, candidate: Path, card: dict[str, Any]) -> Version:
+    """Move a candidate's folder into the registry as the next version of `name`, with its card."""
     check_name(name)
     family = home / "models" / name
     card = card | {
@@ -154,7 +158,7 @@ def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
         "created_at": now(),
     }
     others = (file for file in sorted(candidate.iterdir()) if file.is_file() and file.name[0] != ".")
-    card["beside"] = {file.name: file_sha256(file) for file in others if file.name not in {*card["files"], *CHANGING}}
+    card["beside"] = {file.name: file_sha256(file) for file in others if file.name not in {*card["files"], *SEALED_FILES}}
     try:
         family.mkdir(parents=True, exist_ok=True)
         while True:
@@ -175,30 +179,27 @@ def register(home: Path, name: str, candidate: Path, card: dict) -> Version:
 
 
 def staging_folder(home: Path, key: str | None = None) -> Path:
-    """Make a folder for a candidate, on the registry's own file system.
-
-    With a `key` it is the same folder each time, so that what a killed refresh has left can be gone on with.
-    """
+    """Create a folder for a candidate in the registry. The same `key` gives the same folder, to resume a killed refresh."""
     folder = home / "models" / ".staging" / (key or uuid.uuid4().hex)
     try:
         folder.mkdir(parents=True, exist_ok=key is not None)
     except OSError as error:
-        raise storage_error(error, "making the staging folder", folder) from error
+        raise storage_error(error, "creating the staging folder", folder) from error
     return folder
 
 
 def staging_lock(folder: Path) -> AbstractContextManager[None]:
-    """Hold a staging folder while working in it; it is free as soon as its holder is dead."""
-    return exclusive_lock(folder.with_name(f".{folder.name}.lock"), "The refresh from these labels, base and recipe")
+    """Lock a staging folder while working in it; the lock ends with the process. Raises `BusyError` when it is locked."""
+    return exclusive_lock(folder.with_name(f".{folder.name}.lock"), "The refresh from these labels, base model and recipe")
 
 
 def discard(folder: Path) -> None:
-    """Remove what is left of a candidate."""
+    """Remove a candidate's folder, as far as it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def champions(home: Path) -> dict:
-    """Return `stack` (references of the champions that stand, the present one last) and `log` (every move, oldest first)."""
+def champions(home: Path) -> dict[str, Any]:
+    """Return `stack` (references of the champions, the current one last) and `log` (every change, oldest first)."""
     try:
         return read_sealed(home / "models" / POINTER, MOVES)[0]
     except FileNotFoundError:
@@ -206,18 +207,18 @@ def champions(home: Path) -> dict:
 
 
 def model_name(home: Path, reference: str) -> str:
-    """Return what to call a model reference: the version behind `champion`, anything else as it is."""
-    return (champions(home)["stack"] or [reference])[-1] if reference == "champion" else reference
+    """Return the version that `champion` refers to as `name@n`, any other reference unchanged."""
+    return str((champions(home)["stack"] or [reference])[-1]) if reference == "champion" else reference
 
 
 @contextlib.contextmanager
 def champion_lock(home: Path) -> Iterator[None]:
-    """Hold the champion pointer; waits for another process that moves it, raises `BusyError` after `POINTER_SECONDS`."""
+    """Lock the champion pointer; waits for another process that changes it, at most `POINTER_SECONDS` (`BusyError`)."""
     began = time.monotonic()
     with contextlib.ExitStack() as held:
         while True:
             try:
-                held.enter_context(exclusive_lock(home / "models" / ".champion.lock", "the champion pointer"))
+                held.enter_context(exclusive_lock(home / "models" / ".champion.lock", "The champion pointer"))
                 break
             except BusyError:
                 if time.monotonic() - began > POINTER_SECONDS:
@@ -227,13 +228,13 @@ def champion_lock(home: Path) -> Iterator[None]:
 
 
 def promote(home: Path, version: Version, reason: str) -> None:
-    """Make a version the champion. Only one whose gate passed, with exactly the digest that passed, is accepted."""
+    """Make a version the champion; raises `GateRefused` unless it passed its gate with exactly these files' digest."""
     with champion_lock(home):
         _promote(home, version, reason)
 
 
 def promote_over_parent(home: Path, version: Version, reason: str) -> bool:
-    """Promote a version if the champion is still the one it was held against; returns whether it is champion now."""
+    """Promote a version if the champion is still the one that its gate compared it with; returns whether it was promoted."""
     with champion_lock(home):
         stack = champions(home)["stack"]
         if (stack[-1] if stack else None) != version.card["parent"]:
@@ -252,11 +253,11 @@ def _promote(home: Path, version: Version, reason: str) -> None:
 
 
 def rollback(home: Path) -> Version:
-    """Make the model that was champion before the present one champion again."""
+    """Make the previous champion champion again; raises `NothingToReadError` when there is none."""
     with champion_lock(home):
         stack = champions(home)["stack"]
         if len(stack) < 2:
-            raise NothingToReadError("There is no earlier champion to go back to." if stack else NO_CHAMPION)
+            raise NothingToReadError("There is no earlier champion to roll back to." if stack else NO_CHAMPION)
         version = find_version(home, stack[-2])
         verified(version)
         _move(home, stack[:-1], f"rollback from {stack[-1]}", version)
@@ -270,20 +271,23 @@ def _move(home: Path, stack: list[str], reason: str, version: Version) -> None:
 
 
 def verified(version: Version) -> Checkpoint:
-    """Open a version's checkpoint; raises `ModelIntegrityError` when a file is not the one that was registered."""
+    """Open a version's checkpoint; raises `ModelIntegrityError` when a file changed after registration."""
     checkpoint = open_checkpoint(version.path, version.reference)
     if checkpoint.digest != version.digest:
         found = file_digests(version.path)
         changed = [name for name, sha256 in version.card["files"].items() if found.get(name) != sha256]
         raise ModelIntegrityError(
             f"{version.reference}: {', '.join(changed) or 'a file'} changed after registration. "
-            "Restore it, or go back with `stsb-batch models rollback`."
+            "Restore it, or roll back with `stsb-batch models rollback`."
         )
     return checkpoint
 
 
 def resolve_model(home: Path, reference: str, *, timeout: float = 10.0) -> Checkpoint:
-    """Open the checkpoint that a model reference names: `champion`, `name@n`, a folder, or a hub id with `@revision`."""
+    """Open the checkpoint of a model reference: `champion`, `name@n`, a folder, or a hub id, perhaps with `@revision`.
+
+    `timeout` is for the hub, in seconds. Raises `NothingToReadError`, `ModelIntegrityError`, `UnavailableError`.
+    """
     if reference == "champion" or VERSION.fullmatch(reference):
         return verified(find_version(home, reference))
     if Path(reference).is_dir():

@@ -1,13 +1,13 @@
-"""Write a Parquet file from another one: its column chunks byte for byte, and chunks of new columns beside them.
+"""Write a Parquet file from another one: copies of its column chunks, byte for byte, and chunks of added columns.
 
-What is copied is never decoded and encoded again, so every reader sees the values, types and annotations of the input:
-INT96, UUID, intervals, types that Arrow does not know. Pages without a checksum get one; page indexes and Bloom filters,
-which are optional, are left out. Knows nothing of scores.
+What is copied is never decoded and encoded again, so that every reader sees the values, types and annotations of the
+input: INT96, UUID, intervals, types that Arrow does not know. Pages without a checksum get one; page indexes and Bloom
+filters, which are optional, are dropped. Knows nothing of scores.
 """
 
 import io
 import zlib
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,12 +24,24 @@ from stsb_batch.pairs.footer import (
     read_footer,
 )
 from stsb_batch.pairs.hints import Kept, adapted_entries
-from stsb_batch.pairs.thrift import BINARY, I16, I32, I64, LIST, STRUCT, Cut, Struct, ThriftError, read_struct, write_struct
+from stsb_batch.pairs.thrift import (
+    BINARY,
+    I16,
+    I32,
+    I64,
+    LIST,
+    STRUCT,
+    Struct,
+    ThriftError,
+    Truncated,
+    read_struct,
+    write_struct,
+)
 
 MAGIC = b"PAR1"
-MAX_GROUP_ROWS = 64 << 20  # that pyarrow writes into one row group
+MAX_GROUP_ROWS = 64 << 20  # the most that pyarrow writes into one row group
 MAX_ORDINAL = 2**15 - 1
-HEADER_BYTES, MAX_HEADER_BYTES = 1 << 10, 16 << 20  # read for a page's header: at first, and at the most
+HEADER_BYTES, MAX_HEADER_BYTES = 1 << 10, 16 << 20  # read for a page's header: at first, and at most
 DATA_PAGE, INDEX_PAGE, DICTIONARY_PAGE, DATA_PAGE_V2 = range(4)
 LAYOUT = (ElementField.TYPE, ElementField.LENGTH, ElementField.REPETITION, ElementField.CHILDREN)
 
@@ -39,7 +51,7 @@ class PageField:
 
 
 class CannotCopy(ValueError):
-    """The input cannot be copied, for one of the file reasons; the text says what of it."""
+    """The input cannot be copied; `reason` is one of the file reasons, the text says what cannot be copied."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -47,10 +59,10 @@ class CannotCopy(ValueError):
 
 
 class ColumnCopy:
-    """A Parquet file that is being written from `source`: some of its top-level columns, and those of the schema `added`.
+    """Write to `out` a Parquet file with some top-level columns of `source` and the columns of the schema `added`.
 
-    Row groups are added one by one; until `close` has written the footer the file is worthless. `kept` are the places of
-    the columns that are copied. Raises `CannotCopy`, `UnreadableFooter`, `OSError`.
+    `kept` are the positions of the columns that are copied. Row groups are added one by one; the file is valid only after
+    `close` has written its footer. Raises `CannotCopy`, `UnreadableFooter`, `OSError`.
     """
 
     def __init__(self, out: BinaryIO, source: BinaryIO, kept: list[int], added: pa.Schema) -> None:
@@ -64,7 +76,7 @@ class ColumnCopy:
         out.write(MAGIC)
 
     def copy_group(self, group: int, added: pa.Table) -> None:
-        """Copy a row group of the input, with the new columns' values of its rows."""
+        """Copy a row group of the input; `added` has the added columns for its rows."""
         old = self._footer.items_of(FileField.ROW_GROUPS)[group]
         chunks = old.items_of(GroupField.CHUNKS)
         copies = [self._copy_chunk(self._source, chunk) for column in self._kept for chunk in chunks[column.chunks]]
@@ -72,25 +84,28 @@ class ColumnCopy:
         self._add_group(copies, added, sorting)
 
     def write_rows(self, rows: pa.Table, added: pa.Table) -> None:
-        """Write some decoded rows of the kept columns as a row group under the input's schema.
+        """Write decoded rows of the kept columns as a row group; `added` has the added columns for them.
 
-        Raises `CannotCopy` for a column that Arrow would write in another layout than it has in the input.
+        Raises `CannotCopy` for a column that Arrow would write with another physical layout than the input has.
         """
         file, footer = encode(rows)
         for column, written in zip(self._kept, columns_of(footer), strict=True):
             if _layout(column) != _layout(written):
-                words = f"no rows can be taken out of column '{column.text}', since it cannot be written anew as it is"
-                raise CannotCopy("UNSUPPORTED", f"{words}; leave them in with --on-bad-row keep")
+                raise CannotCopy(
+                    "UNSUPPORTED",
+                    f"bad rows cannot be removed, since column '{column.text}' cannot be encoded again as it is; keep them "
+                    "in the output with --on-bad-row keep",
+                )
         if not rows.num_rows:
             return
         (group,), (old, *_) = footer.items_of(FileField.ROW_GROUPS), self._footer.items_of(FileField.ROW_GROUPS)
         chunks = old.items_of(GroupField.CHUNKS)
         paths = [chunk.value(ChunkField.META)[MetaField.PATH] for column in self._kept for chunk in chunks[column.chunks]]
-        written = zip(group.items_of(GroupField.CHUNKS), paths, strict=True)
-        self._add_group([self._copy_chunk(file, chunk, path) for chunk, path in written], added, None)
+        encoded = zip(group.items_of(GroupField.CHUNKS), paths, strict=True)
+        self._add_group([self._copy_chunk(file, chunk, path) for chunk, path in encoded], added, None)
 
     def close(self, entries: dict[str, str]) -> None:
-        """Write the footer, with `entries` as further key-value pairs."""
+        """Write the footer, with `entries` added to its key-value pairs."""
         _, ours = encode(self._added.empty_table())
         new_columns = columns_of(ours)
         footer = Struct(self._footer)
@@ -111,7 +126,7 @@ class ColumnCopy:
         content = write_struct(footer)
         self._out.write(content + len(content).to_bytes(4, "little") + MAGIC)
 
-    def _add_group(self, chunks: list[Struct], added: pa.Table, sorting: tuple | None) -> None:
+    def _add_group(self, chunks: list[Struct], added: pa.Table, sorting: tuple[int, Any] | None) -> None:
         file, footer = encode(added)
         (ours,) = footer.items_of(FileField.ROW_GROUPS)
         chunks += [self._copy_chunk(file, chunk) for chunk in ours.items_of(GroupField.CHUNKS)]
@@ -129,8 +144,8 @@ class ColumnCopy:
         self._groups.append(group)
         self.rows += added.num_rows
 
-    def _copy_chunk(self, source: BinaryIO, chunk: Struct, path: tuple | None = None) -> Struct:
-        """Copy a chunk page by page; returns what the new footer says of it."""
+    def _copy_chunk(self, source: BinaryIO, chunk: Struct, path: tuple[int, Any] | None = None) -> Struct:
+        """Copy a chunk page by page; returns its entry for the new footer."""
         old = chunk.value(ChunkField.META)
         begin, first_data, uncompressed, values = self._out.tell(), None, 0, 0
         source.seek(_first_page(old))
@@ -139,7 +154,7 @@ class ColumnCopy:
             kind, count, size, unpacked = _page(header)
             body = _read(source, size)
             if len(body) != size:
-                raise CannotCopy("CORRUPT_FILE", f"column '{path_of(old)}' is cut short")
+                raise CannotCopy("CORRUPT_FILE", f"column '{path_of(old)}' is truncated")
             if kind == INDEX_PAGE:
                 continue
             if PageField.CRC not in header:
@@ -170,7 +185,7 @@ class ColumnCopy:
 
 
 def encode(table: pa.Table) -> tuple[BinaryIO, Struct]:
-    """Write a table as the one row group of a Parquet file in memory; returns it with its footer."""
+    """Write a table as a Parquet file in memory, in one row group; returns the file and its footer."""
     file = io.BytesIO()
     pq.write_table(
         table,
@@ -186,22 +201,22 @@ def encode(table: pa.Table) -> tuple[BinaryIO, Struct]:
 
 
 def _first_page(meta: Struct) -> int:
-    """Return where a chunk begins. Some writers set a dictionary's offset to 0, or leave it out, where there is none."""
+    """Return the offset of a chunk's first page. Without a dictionary some writers set its offset to 0, others omit it."""
     data, dictionary = meta.value(MetaField.DATA_OFFSET), meta.value(MetaField.DICTIONARY_OFFSET, 0)
     return dictionary if 0 < dictionary < data else data
 
 
 def _read_header(source: BinaryIO) -> tuple[Struct, bytes]:
-    """Read the page header at the file's position, and leave it behind it; returns it and its bytes."""
+    """Read the page header at the file's position, which then is after it; returns the header and its bytes."""
     begin, size = source.tell(), HEADER_BYTES
     while True:
         source.seek(begin)
         found = _read(source, size)
         try:
             header, end = read_struct(found)
-        except Cut:
+        except Truncated:
             if len(found) < size or size >= MAX_HEADER_BYTES:
-                raise CannotCopy("CORRUPT_FILE", "a page's header is cut short") from None
+                raise CannotCopy("CORRUPT_FILE", "a page's header is truncated") from None
             size *= 16
             continue
         except ThriftError as error:
@@ -211,7 +226,7 @@ def _read_header(source: BinaryIO) -> tuple[Struct, bytes]:
 
 
 def _page(header: Struct) -> tuple[int, int, int, int]:
-    """Return a page's type, its values (of a data page), its size in the file and its size unpacked."""
+    """Return a page's type, its number of values (0 unless a data page), its size in the file and its size unpacked."""
     kind = header.value(PageField.TYPE)
     described = header.value(PageField.DATA_V2 if kind == DATA_PAGE_V2 else PageField.DATA)
     values = described.value(1) if isinstance(described, Struct) else 0
@@ -228,8 +243,8 @@ def _read(source: BinaryIO, count: int) -> bytes:
         raise CannotCopy("IO", error.strerror or str(error)) from error
 
 
-def _layout(column: Column) -> list[tuple]:
-    """Return what decides how a column's bytes are read: physical types, lengths, repetition, nesting."""
+def _layout(column: Column) -> list[tuple[int, ...]]:
+    """Return what determines how a column's bytes are read: physical types, lengths, repetition, nesting."""
     return [tuple(element.value(field, 0) for field in LAYOUT) for element in column.elements]
 
 

@@ -1,11 +1,11 @@
-"""Which command makes Parquet of a file that is none. Looks at its first bytes and at its name, and converts nothing."""
+"""Which command converts a file to Parquet, judged by its first bytes and its name. Converts nothing itself."""
 
 import zlib
 from pathlib import Path
 
 from stsb_batch.errors import escape_control
 
-HEAD = 4_096
+HEAD_BYTES = 4_096
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 DUCKDB = "duckdb -c \"copy (from {function}('{path}'{options})) to '{target}'\""
 PYTHON = "python -c \"import pyarrow as pa, pyarrow.orc, pyarrow.parquet as pq; pq.write_table({function}, '{target}')\""
@@ -18,10 +18,10 @@ COMMANDS = {  # by the first bytes of a file
 
 
 def conversion(path: Path) -> str | None:
-    """Return a sentence with the command that converts a CSV, JSON or other known file, without its full stop; else None."""
+    """Return "Convert it: " and the command for a CSV, JSON or other known file, without a full stop; else None."""
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD)
+            head = file.read(HEAD_BYTES)
     except OSError:
         return None
     command, function, options = _command(head, path)
@@ -41,7 +41,11 @@ def _command(head: bytes, path: Path) -> tuple[str, str | None, str]:
         return DUCKDB, _by_name(path), ", compression = 'zstd'"
     if head.startswith(GZIP):
         try:
-            return DUCKDB, _by_text(zlib.decompressobj(wbits=31).decompress(head, HEAD), path), ", compression = 'gzip'"
+            return (
+                DUCKDB,
+                _by_text(zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES), path),
+                ", compression = 'gzip'",
+            )
         except zlib.error:
             return DUCKDB, None, ""
     return DUCKDB, _by_text(head, path), ""
@@ -49,7 +53,9 @@ def _command(head: bytes, path: Path) -> tuple[str, str | None, str]:
 
 def _by_text(head: bytes, path: Path) -> str | None:
     text = head.decode(errors="replace").lstrip("\ufeff \t\r\n")
-    is_text = text and not any(ord(character) < ord("\t") for character in text) and text.count("\ufffd") <= 1  # a cut one
+    is_text = (
+        text and not any(ord(character) < ord("\t") for character in text) and text.count("\ufffd") <= 1
+    )  # one may be cut
     return ("read_json" if text[0] in "{[" else _by_name(path)) if is_text else None
 
 

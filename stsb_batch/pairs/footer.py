@@ -1,4 +1,4 @@
-"""Parquet's footer field by field, where pyarrow shows too little of it: codecs by number, encryption, names as bytes.
+"""Parquet's footer field by field, for what pyarrow does not expose: codecs by number, encryption, names as bytes.
 
 Field numbers are those of https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift.
 """
@@ -34,18 +34,17 @@ class MetaField:
 
 CODECS = ("UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4 (Hadoop)", "ZSTD", "LZ4_RAW")
 LZO = CODECS.index("LZO")
-TYPES = ("BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY")
 DELTA_LENGTH_BYTE_ARRAY, DELTA_BYTE_ARRAY = 6, 7  # encodings
-TAIL = 8  # bytes behind the footer: its length (int32, little endian) and the magic word
+TAIL = 8  # bytes after the footer: its length (int32, little endian) and the magic bytes
 
 
 class UnreadableFooter(ValueError):
-    """A footer that is not as the format says."""
+    """A footer that violates the format."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A top-level column: its name as bytes, its schema elements (itself, then what is nested in it), its leaves' places."""
+    """A top-level column: its name as bytes, its schema elements (itself first), the index of its first leaf."""
 
     name: bytes
     elements: list[Struct]
@@ -61,12 +60,12 @@ class Column:
 
     @property
     def chunks(self) -> slice:
-        """Which chunks of a row group are this column's."""
+        """The slice of a row group's chunks that belong to this column."""
         return slice(self.first_leaf, self.first_leaf + len(self.leaves))
 
 
 def footer_bytes(file: BinaryIO, size: int) -> bytes:
-    """Return the bytes of a Parquet file's footer and what follows it, as far as they lie in the file."""
+    """Return the bytes of a Parquet file's footer and its tail, as far as the file has them."""
     file.seek(max(0, size - TAIL))
     length = int.from_bytes(file.read(4), "little")
     file.seek(max(0, size - TAIL - length))
@@ -81,14 +80,14 @@ def read_footer(file: BinaryIO, size: int) -> Struct:
         for group in footer.items_of(FileField.ROW_GROUPS):
             if len(group.items_of(GroupField.CHUNKS)) != leaves:
                 raise UnreadableFooter("its footer is damaged (a row group without a chunk for each column)")
-        list(refusals(footer))  # touches all fields that are used here
+        list(refusals(footer))  # reads every field used below, so that later code need not check
     except (ThriftError, KeyError, AttributeError, TypeError, IndexError) as error:
         raise UnreadableFooter(f"its footer is damaged ({error})") from error
     return footer
 
 
 def columns_of(footer: Struct) -> list[Column]:
-    """Cut the schema, which lists all elements depth first, into top-level columns. Raises `UnreadableFooter`."""
+    """Split the schema, which lists all elements depth first, into top-level columns. Raises `UnreadableFooter`."""
     elements = footer.items_of(FileField.SCHEMA)
     columns, place, leaves = [], 1, 0
     while place < len(elements):
@@ -97,23 +96,23 @@ def columns_of(footer: Struct) -> list[Column]:
         columns.append(column)
         place, leaves = end, leaves + len(column.leaves)
     if not elements or len(columns) != elements[0].value(ElementField.CHILDREN, 0):
-        raise UnreadableFooter("its footer is damaged (the schema does not add up)")
+        raise UnreadableFooter("its footer is damaged (the schema is inconsistent)")
     return columns
 
 
 def _end_of(elements: list[Struct], place: int) -> int:
-    """Return the place behind an element and all that is nested in it."""
+    """Return the index after an element and everything nested in it."""
     open_elements = 1
     while open_elements:
         if place >= len(elements):
-            raise UnreadableFooter("its footer is damaged (the schema does not add up)")
+            raise UnreadableFooter("its footer is damaged (the schema is inconsistent)")
         open_elements += max(0, elements[place].value(ElementField.CHILDREN, 0)) - 1
         place += 1
     return place
 
 
 def refusals(footer: Struct, names: list[str] | None = None) -> Iterator[tuple[str, str]]:
-    """Yield what keeps columns (None: all) from being read or copied, as (file reason, words that name the column)."""
+    """Yield why columns `names` (None: all) cannot be read or copied, as (file reason, message that names the column)."""
     if FileField.ENCRYPTION in footer:
         yield "ENCRYPTED", "its columns are encrypted"
     for column in columns_of(footer):
@@ -137,16 +136,16 @@ def _chunk_refusals(chunk: Struct) -> Iterator[tuple[str, str]]:
         name = CODECS[LZO] if codec == LZO else f"unknown, number {codec}"
         yield "UNSUPPORTED", f"the codec of column '{path_of(meta)}' is {name}"
     if ChunkField.FILE_PATH in chunk:
-        yield "UNSUPPORTED", f"column '{path_of(meta)}' lies in another file"
+        yield "UNSUPPORTED", f"column '{path_of(meta)}' is stored in another file"
 
 
 def path_of(meta: Struct) -> str:
-    """Name a chunk's column as a person reads it."""
+    """Return the path of a chunk's column, its parts joined by dots."""
     return ".".join(map(_text, meta.items_of(MetaField.PATH)))
 
 
 def delta_columns(footer: Struct) -> set[str]:
-    """Name the top-level columns with chunks in a delta encoding, which Arrow does not read as dictionaries."""
+    """Return the top-level columns with chunks in a delta encoding, which Arrow does not read as dictionaries."""
     found = set()
     for group in footer.items_of(FileField.ROW_GROUPS):
         for chunk in group.items_of(GroupField.CHUNKS):

@@ -1,7 +1,7 @@
-"""Footer entries in which a writer describes the schema for one reader: they would hide or deny new columns.
+"""Footer entries in which a writer describes the schema for one reader; unchanged, they would hide added columns.
 
-Spark, pandas and Arrow believe their entry rather than Parquet's schema. Those are rewritten where that is certain, else
-dropped, and the reader falls back on Parquet's schema. All other entries stay as they are.
+Spark, pandas and Arrow trust their own entry more than Parquet's schema. Such an entry is rewritten where it can be parsed,
+else dropped, and the reader falls back on Parquet's schema. All other entries are kept.
 """
 
 import base64
@@ -14,7 +14,7 @@ from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.thrift import BINARY, Struct
 
 ARROW, PANDAS, SPARK = b"ARROW:schema", b"pandas", b"org.apache.spark.sql.parquet.row.metadata"
-# of Spark before 1.3, parquet-avro, parquet-protobuf, parquet-thrift, Iceberg
+# written by Spark before 1.3, parquet-avro, parquet-protobuf, parquet-thrift and Iceberg
 DROPPED = {
     b"org.apache.spark.sql.parquet.row.attributes",
     b"parquet.avro.schema",
@@ -30,19 +30,19 @@ SPARK_TYPES = {pa.float32(): "float", pa.string(): "string", pa.int64(): "long"}
 
 @dataclass(frozen=True)
 class Kept:
-    """The columns that are kept of a file: their places in it and their names."""
+    """The columns of a file that are kept: their positions in it and their names."""
 
     places: list[int]
     names: list[str]
 
 
 def adapted_entries(pairs: list[Struct], kept: Kept, added: pa.Schema) -> list[tuple[bytes, bytes | None]]:
-    """Return the key-value pairs of a footer for a file of some kept columns and the fields of `added` behind them."""
+    """Return the footer's key-value pairs for a file that has the `kept` columns, followed by the fields of `added`."""
     entries = []
     for pair in pairs:
         key, value = pair.value(1, b""), pair.value(2)
         if key in DROPPED or key.startswith(METADATA_PREFIX.encode()):
-            continue  # entries of ours are those of an earlier scoring
+            continue  # our own entries come from an earlier run
         if key in REWRITTEN:
             try:
                 value = REWRITTEN[key](value, kept, added)
@@ -53,9 +53,9 @@ def adapted_entries(pairs: list[Struct], kept: Kept, added: pa.Schema) -> list[t
 
 
 def _arrow(value: bytes, kept: Kept, added: pa.Schema) -> bytes:
-    """Add the new fields to the Arrow schema as it is stored, and take those out that are not there."""
+    """Add the new fields to the stored Arrow schema, and remove those of columns that are not kept."""
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(value)))
-    metadata = {}
+    metadata: dict[bytes, bytes | None] = {}
     for key, inner in (schema.metadata or {}).items():
         pair = Struct({1: (BINARY, key), 2: (BINARY, inner)})
         metadata |= dict(adapted_entries([pair], kept, added))
@@ -67,7 +67,7 @@ def _arrow(value: bytes, kept: Kept, added: pa.Schema) -> bytes:
 
 
 def _spark(value: bytes, kept: Kept, added: pa.Schema) -> bytes:
-    """Add the new columns to Spark's schema, and take those out that are not there."""
+    """Add the new columns to Spark's schema, and remove those that are not kept."""
     struct = json.loads(value)
     fields = [field for field in struct["fields"] if field["name"] in kept.names]
     new = [
@@ -78,7 +78,7 @@ def _spark(value: bytes, kept: Kept, added: pa.Schema) -> bytes:
 
 
 def _pandas(value: bytes, kept: Kept, added: pa.Schema) -> bytes:
-    """Add the new columns to pandas' description; raises `ValueError` where column names are not plain text."""
+    """Add the new columns to pandas' metadata; raises `ValueError` where column names are not plain strings."""
     described = json.loads(value)
     if [index["pandas_type"] for index in described["column_indexes"]] not in ([], ["unicode"], ["string"]):
         raise ValueError("the columns have an index of several levels, or of another type")
@@ -88,7 +88,7 @@ def _pandas(value: bytes, kept: Kept, added: pa.Schema) -> bytes:
     return json.dumps({**described, "columns": [*columns, *added_columns], "index_columns": indexes}).encode()
 
 
-def _pandas_column(field: pa.Field) -> dict:
+def _pandas_column(field: pa.Field) -> dict[str, str | None]:
     kind = _plain(field)
     numpy_type = "object" if kind == pa.string() else kind.to_pandas_dtype().__name__
     return {

@@ -1,7 +1,7 @@
-"""Where the files of an output lie: its scores, and beside them manifest, report and quarantined rows.
+"""The paths of an output: its scores, its manifest, its report and its quarantined rows.
 
-What holds no scores has a name that no reader of the scores takes: it begins with `_`, which Spark, Hive and pyarrow pass
-over, and does not end in `.parquet`, as the globs of DuckDB and Polars do.
+Files without scores have names that no reader takes for scores: they begin with `_`, which Spark, Hive and pyarrow ignore,
+and do not end in `.parquet`, which the globs of DuckDB and Polars look for.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ STAGING = "_stsb_staging"
 
 @dataclass(frozen=True)
 class Target:
-    """Where a job writes: a folder, or a single file (then `single` is its path)."""
+    """Where a job writes: the folder `root`, or the single file `single` in it."""
 
     root: Path
     single: Path | None = None
@@ -30,32 +30,32 @@ class Target:
 
     @property
     def manifest(self) -> Path:
-        return self._beside("manifest.json")
+        return self._companion("manifest.json")
 
     @property
     def report(self) -> Path:
-        return self._beside("report.pq")
+        return self._companion("report.pq")
 
     @property
     def side(self) -> Path:
-        """Where quarantined rows go: a file, or a folder that mirrors the output."""
-        return self._beside("quarantine.pq") if self.single else self.root / "_quarantine"
+        """The path of the quarantined rows: a file, or a folder that mirrors the output."""
+        return self._companion("quarantine.pq") if self.single else self.root / "_quarantine"
 
     def side_path(self, output: Path) -> Path:
-        """Return where a shard's quarantined rows go."""
+        """Return the path of a shard's quarantined rows."""
         return self.side if self.single else self.side / f"{str(output).removesuffix('.parquet')}.pq"
 
     @property
     def side_files(self) -> list[Path]:
-        """All files there are where quarantined rows go."""
+        """The existing files with quarantined rows, sorted."""
         return [self.side] if self.single else sorted(self.side.rglob("*.pq"))
 
-    def _beside(self, name: str) -> Path:
+    def _companion(self, name: str) -> Path:
         return self.root / (f"_{self.single.stem}.{name}" if self.single else f"_{name}")
 
 
 class EarlierTarget(Target):
-    """The names that version 0.1.0 gave: outputs of it are still read, and a run that goes on with one renames them."""
+    """The paths that version 0.1.0 used. Its outputs are still read; a run that resumes one renames its files."""
 
     @property
     def report(self) -> Path:
@@ -76,16 +76,16 @@ class EarlierTarget(Target):
 
 
 def earlier(target: Target) -> EarlierTarget:
-    """Return the same target with the names of version 0.1.0."""
+    """Return the same target with the paths that version 0.1.0 used."""
     return EarlierTarget(target.root, target.single)
 
 
 def report_of(target: Target) -> Path:
-    """Return where a target's report is, under its present name or the earlier one."""
+    """Return the path of a target's report, the one of version 0.1.0 where only that exists."""
     before = earlier(target).report
     return before if before.is_file() and not target.report.is_file() else target.report
 
 
 def is_report(path: Path) -> bool:
-    """Say whether a path has the name of a report."""
+    """Say whether a path is named like a report, of this version or of 0.1.0."""
     return path.name in ("_report.pq", "_report.parquet") or path.name.endswith((".report.pq", ".report.parquet"))

@@ -1,4 +1,4 @@
-"""Find the Parquet files of an input: a file, a folder or a glob. The first and last bytes say what a file is."""
+"""Find the Parquet files of an input: a file, a folder or a glob. What is Parquet is decided by `kinds.py`."""
 
 import glob
 import os
@@ -10,29 +10,34 @@ from stsb_batch.errors import NothingToReadError, UsageError, escape_control, st
 from stsb_batch.pairs.convert import conversion
 from stsb_batch.pairs.kinds import is_parquet, refuse_tables
 
-NAMED = 5  # files that a message names
+MAX_FILES_SHOWN = 5  # in a message
+Identity = tuple[int, int] | tuple[str]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """Files as (path, path relative to their root), the names under which one of them was found again, and the root, None
-    for a single file. `passed_over` are files beside them that are no Parquet."""
+    """The Parquet files of an input, each as (path, path relative to `root`).
+
+    `duplicates` are further names of files that are listed already, `skipped` files that are not Parquet, both relative to
+    `root`. `root` is the folder that was searched, None for a single file.
+    """
 
     files: list[tuple[Path, Path]]
-    doubles: list[Path]
+    duplicates: list[Path]
     root: Path | None = None
-    passed_over: list[Path] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
 
 
 def find_files(location: str) -> Listing:
-    """List the Parquet files at a file, folder or glob, each file once, in order of their names.
+    """List the Parquet files at a file, folder or glob, each file once, sorted by name.
 
-    Names that begin with `.`, or with `_` and hold no `=`, are skipped, as Spark does. Raises `NothingToReadError` when
-    nothing is there, and `BadDataError` for the files of a table, some of whose rows may be deleted ones.
+    Names that begin with `.`, or with `_` and contain no `=`, are ignored, as Spark does. Raises `NothingToReadError` when
+    there is no such file, `BadDataError` when the files belong to a table format (some of their rows may be deleted), and
+    `UsageError` for an address that is not local.
     """
     if "://" in location:
         scheme = escape_control(location.split("://", maxsplit=1)[0])  # the rest may hold a password
-        raise UsageError(f"{scheme}://: only local files are read so far. Copy the data to a local folder first.")
+        raise UsageError(f"{scheme}://: only local files can be read. Copy the data to a local folder first.")
     if not location:
         raise UsageError("The input is an empty string. Name a Parquet file, a folder or a quoted glob.")
     path = Path(location)
@@ -45,33 +50,33 @@ def find_files(location: str) -> Listing:
         root, found = _fixed_part(path), _matches(location, _fixed_part(path))
     else:
         raise NothingToReadError(f"{escape_control(location)}: no such file or folder. Check the path.")
-    files, doubles, passed_over, seen = [], [], [], set()
+    files, duplicates, skipped, seen = [], [], [], set()
     for file in sorted(set(found)):
         relative = file.relative_to(root)
         if not is_parquet(file):
-            passed_over.append(relative)
+            skipped.append(relative)
         elif (identity := _inode(file)) in seen:
-            doubles.append(relative)
+            duplicates.append(relative)
         else:
             seen.add(identity)
             files.append((Path(os.path.realpath(file)), relative))
     refuse_tables([file for file, _ in files])
     if not files:
-        beside = f" ({describe_passed_over(passed_over)})" if passed_over else ""
-        remedy = next(filter(None, (conversion(root / name) for name in passed_over)), "Check the path or the pattern")
-        raise NothingToReadError(f"{escape_control(location)}: holds no Parquet file{beside}. {remedy}.")
-    return Listing(files, doubles, root, passed_over)
+        others = f" ({describe_skipped(skipped)})" if skipped else ""
+        remedy = next(filter(None, (conversion(root / name) for name in skipped)), "Check the path or the pattern")
+        raise NothingToReadError(f"{escape_control(location)}: contains no Parquet file{others}. {remedy}.")
+    return Listing(files, duplicates, root, skipped)
 
 
-def describe_passed_over(files: list[Path]) -> str:
-    """Say how many files were passed over, and which."""
-    names = ", ".join(escape_control(name) for name in files[:NAMED]) + (", ..." if len(files) > NAMED else "")
+def describe_skipped(files: list[Path]) -> str:
+    """Say in a clause how many files were skipped, and name the first of them."""
+    names = ", ".join(map(escape_control, files[:MAX_FILES_SHOWN])) + (", ..." if len(files) > MAX_FILES_SHOWN else "")
     were = "1 file is not Parquet and was" if len(files) == 1 else f"{len(files):,} files are not Parquet and were"
-    return f"{were} passed over: {names}"
+    return f"{were} skipped: {names}"
 
 
 def _matches(pattern: str, root: Path) -> Iterator[Path]:
-    """Walk what a glob matches, and all below the folders among it."""
+    """Yield the files that a glob matches, and all files below the folders that it matches."""
     for match in map(Path, glob.iglob(pattern, recursive=True)):
         if any(map(_is_hidden, match.relative_to(root).parts)):
             continue
@@ -81,8 +86,8 @@ def _matches(pattern: str, root: Path) -> Iterator[Path]:
             yield match
 
 
-def _below(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
-    """Walk the files below a folder, linked folders too, but none inside itself (`above`: those it lies in)."""
+def _below(folder: Path, above: frozenset[Identity] = frozenset()) -> Iterator[Path]:
+    """Yield the files below a folder, linked folders included. A link to one of the folders `above` it is not followed."""
     inside = above | {_inode(folder)}
     try:
         entries = list(folder.iterdir())
@@ -98,12 +103,12 @@ def _below(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Say whether readers skip a name; `_load_id=17` is a partition."""
+    """Say whether Parquet readers ignore a name; `_load_id=17` is a partition, which they read."""
     return name.startswith(".") or (name.startswith("_") and "=" not in name)
 
 
-def _inode(file: Path) -> tuple:
-    """Tell a file from all others, whatever its name; by its name where it leads nowhere."""
+def _inode(file: Path) -> Identity:
+    """Return what identifies a file under any of its names: device and inode, or the name of a broken link."""
     try:
         status = file.stat()
     except OSError:

@@ -1,8 +1,8 @@
-"""What is wrong with a Parquet file, found out by reading it. Runs in a child process, one for many files (`sandbox.py`).
+"""Find out what is wrong with a Parquet file by reading it. Runs in a child process that serves many files (`sandbox.py`).
 
-Requests and replies are lines of JSON on stdin and stdout. The footer is gated before anything is decoded; a full probe
-then decodes every page that the job will read, with the text columns as dictionaries, so that one long value repeated
-by reference is seen before it is spelled out. Memory is limited by the kernel: what does not fit raises or kills here.
+Requests and replies are lines of JSON on stdin and stdout. The footer is checked before anything is decoded. A full probe
+then decodes every page that the job will read, with text columns as dictionaries, so that a long value that is repeated
+by reference is noticed before it is expanded. The kernel limits memory: what does not fit raises or kills this process.
 """
 
 import contextlib
@@ -12,7 +12,9 @@ import re
 import resource
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,26 +25,26 @@ from stsb_batch.pairs.column_copy import MAX_GROUP_ROWS
 from stsb_batch.pairs.convert import conversion
 from stsb_batch.pairs.footer import UnreadableFooter, delta_columns, read_footer, refusals
 
-MEMORY = 1 << 30  # bytes that reading may take on top of the libraries
+MEMORY = 1 << 30  # bytes that reading may take in addition to the libraries
 MAX_FOOTER = 64 << 20
 MAX_COLUMNS = 10_000
 BUFFER = 1 << 18  # bytes read ahead in each column
 MAX_DEPTH = 64  # parts of a nested column's path
-MAX_CHUNK = 2**31 - 1  # uncompressed bytes of one column in one row group: beyond it 32-bit offsets overflow
-MAX_CELL = 64 << 20
-SMALL_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64  # a file may have few rows, or few rows per byte
-SMALL_BYTES, MAX_EXPANSION = 256 << 20, 1_000  # ... and little to unpack, or a modest ratio
+MAX_CHUNK = 2**31 - 1  # uncompressed bytes of one column in one row group; above this, 32-bit offsets overflow
+MAX_CELL = 64 << 20  # bytes of one value
+SMALL_ROWS, MAX_ROWS_PER_BYTE = 1_000_000, 64  # the ratio is checked only for files with more rows
+SMALL_BYTES, MAX_EXPANSION = 256 << 20, 1_000  # the ratio is checked only for files that unpack to more bytes
 BATCH_BYTES, BATCH_ROWS = 32 << 20, 4_096
-UNSUPPORTED_WORDS = r"codec|implemented|supported|unknown (encoding|type)"  # of the Parquet reader
+UNSUPPORTED_WORDS = r"codec|implemented|supported|unknown (encoding|type)"  # in messages of the Parquet reader
 REMEDIES = {
     "ENCRYPTED": "Decrypt it first",
-    "UNSUPPORTED": "Write it anew with another codec or name, with the engine that wrote it",
+    "UNSUPPORTED": "Write it again with another codec or name, with the engine that wrote it",
 }
 MAGIC, ENCRYPTED_MAGIC, TAIL = b"PAR1", b"PARE", 8
 
 
 class Rejected(Exception):
-    """A file that is not read further; `reason` is one of the file reasons, `remedy` says what to do."""
+    """A file that cannot be used; `reason` is one of the file reasons, `remedy` says what to do."""
 
     def __init__(self, reason: str, message: str, remedy: str | None = None) -> None:
         super().__init__(message)
@@ -51,9 +53,9 @@ class Rejected(Exception):
 
 
 def probe_footer(path: Path, columns: list[str] | None = None) -> None:
-    """Gate a file by its kind, magic words and footer; raises `Rejected`. Decodes no page.
+    """Check a file's type, magic bytes and footer, and the size of `columns` (None: all). Raises `Rejected`.
 
-    Only what `columns` (None: all) unpack to counts.
+    Decodes no page.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -83,16 +85,16 @@ def _check_magic(path: Path, size: int) -> None:
     if MAGIC not in (head, tail[4:]):
         raise Rejected("NOT_PARQUET", "not a Parquet file" if size else "0 bytes, not a Parquet file", conversion(path))
     if head != MAGIC or tail[4:] != MAGIC or size < len(MAGIC) + TAIL:
-        raise Rejected("CORRUPT_FILE", "cut short: a magic word is missing at one end")
+        raise Rejected("CORRUPT_FILE", "truncated: the magic bytes are missing at one end")
     length = int.from_bytes(tail[:4], "little")
     if length > size - len(MAGIC) - TAIL:
-        raise Rejected("CORRUPT_FILE", "cut short: its footer is longer than the file")
+        raise Rejected("CORRUPT_FILE", "truncated: its footer is longer than the file")
     if length > MAX_FOOTER:
         raise Rejected("CORRUPT_FILE", f"a footer of {length >> 20:,} MiB, above the limit of {MAX_FOOTER >> 20}")
 
 
 def _check_footer(path: Path, columns: list[str] | None) -> None:
-    """Refuse what the reader does not survive or cannot name: unknown codecs, encrypted columns, names that are no UTF-8."""
+    """Reject what crashes the reader: unknown codecs, encrypted columns, column names that are not UTF-8."""
     try:
         with path.open("rb") as file:
             footer = read_footer(file, path.stat().st_size)
@@ -103,11 +105,11 @@ def _check_footer(path: Path, columns: list[str] | None) -> None:
 
 
 def _check_sizes(metadata: pq.FileMetaData, size: int, columns: list[str] | None) -> None:
-    """Hold what the footer promises against the file's size: the gate for decompression bombs."""
+    """Compare the sizes in the footer with the file's size, against decompression bombs."""
     rows, unpacked = 0, 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         if group.num_rows < 0:
-            raise Rejected("CORRUPT_FILE", "its footer promises a negative number of rows")
+            raise Rejected("CORRUPT_FILE", "its footer gives a negative number of rows")
         if group.num_rows > MAX_GROUP_ROWS:
             raise Rejected(
                 "RESOURCE_LIMIT", f"a row group of {group.num_rows:,} rows, above the limit of {MAX_GROUP_ROWS:,}"
@@ -125,10 +127,11 @@ def _check_sizes(metadata: pq.FileMetaData, size: int, columns: list[str] | None
         raise Rejected("RESOURCE_LIMIT", f"{size:,} bytes that unpack to {unpacked:,}")
 
 
-def probe_pages(path: Path, columns: list[str] | None, texts: list[str], alive) -> float:
-    """Decode every page of `columns` (None: all); returns the largest mean of bytes per row among its batches.
+def probe_pages(path: Path, columns: list[str] | None, texts: list[str], alive: Callable[[], None]) -> float:
+    """Decode every page of `columns` (None: all), of `texts` as dictionaries; `alive()` is called after each batch.
 
-    `alive()` is called after each batch. Raises `Rejected` for wrong checksums, wrong row counts, oversized values.
+    Returns bytes per row in the batch whose rows are largest. Raises `Rejected` for wrong checksums, wrong row counts and
+    oversized values.
     """
     heaviest, total, size = 0.0, 0, path.stat().st_size
     try:
@@ -139,19 +142,19 @@ def probe_pages(path: Path, columns: list[str] | None, texts: list[str], alive) 
             path, read_dictionary=dictionaries, page_checksum_verification=True, pre_buffer=False, buffer_size=BUFFER
         ) as file:
             for group in range(file.num_row_groups):
-                promised, read = file.metadata.row_group(group).num_rows, 0
+                expected, read = file.metadata.row_group(group).num_rows, 0
                 for batch in file.iter_batches(
                     _batch_rows(file.metadata.row_group(group)), row_groups=[group], columns=columns, use_threads=False
                 ):
                     read += batch.num_rows
-                    spelled_out = _spelled_out(batch)
-                    heaviest = max(heaviest, spelled_out / max(1, batch.num_rows))
-                    total += spelled_out
+                    unpacked = _unpacked_bytes(batch)
+                    heaviest = max(heaviest, unpacked / max(1, batch.num_rows))
+                    total += unpacked
                     if total > SMALL_BYTES and total > MAX_EXPANSION * size:
                         raise Rejected("RESOURCE_LIMIT", f"{size:,} bytes that unpack to more than {total:,}")
                     alive()
-                if read != promised:
-                    raise Rejected("CORRUPT_FILE", f"row group {group} holds {read:,} rows, not {promised:,}")
+                if read != expected:
+                    raise Rejected("CORRUPT_FILE", f"row group {group} has {read:,} rows, not {expected:,}")
     except (OSError, ValueError, NotImplementedError, pa.ArrowException) as error:
         raise _rejected(error, "its pages cannot be read") from error
     return heaviest
@@ -162,8 +165,8 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
     return max(1, min(BATCH_ROWS, BATCH_BYTES * max(1, group.num_rows) // max(1, unpacked)))
 
 
-def _spelled_out(batch: pa.RecordBatch) -> int:
-    """Return the bytes of a batch with its dictionaries spelled out; raises `Rejected` for a value above the limit."""
+def _unpacked_bytes(batch: pa.RecordBatch) -> int:
+    """Return the bytes of a batch with its dictionaries expanded; raises `Rejected` for a value above the limit."""
     total = 0
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         is_dictionary = pa.types.is_dictionary(column.type)
@@ -184,7 +187,7 @@ def has_lengths(kind: pa.DataType) -> bool:
 
 
 def _rejected(error: BaseException, what: str) -> Rejected:
-    """Turn an error of the Parquet reader into a file reason; the reader's words go into the message."""
+    """Turn an error of the Parquet reader into a file reason; the reader's message is kept."""
     words = first_line(error)
     reason = "CORRUPT_FILE"
     if isinstance(error, MemoryError) or "malloc" in words:
@@ -198,8 +201,8 @@ def _rejected(error: BaseException, what: str) -> Rejected:
     return Rejected(reason, f"{what} ({words})")
 
 
-def answer(request: dict, alive) -> dict:
-    """Probe one file as asked: `path`, `columns`, `texts`, `pages` (footer only when false)."""
+def answer(request: dict[str, Any], alive: Callable[[], None]) -> dict[str, Any]:
+    """Probe the file of a request: `path` (hex), `columns`, `texts`, `pages` (footer only when false)."""
     path = Path(os.fsdecode(bytes.fromhex(request["path"])))
     try:
         if not request["pages"]:
@@ -217,9 +220,9 @@ def answer(request: dict, alive) -> dict:
 
 
 def limit_memory() -> None:
-    """Let this process have `MEMORY` more address space than it has now (Linux; elsewhere the size gates stand alone).
+    """Limit this process to `MEMORY` more address space than it has now (Linux only), and let it write no core file.
 
-    A crash leaves no core file: it would hold the input's text.
+    A core file would contain the input's text.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, ValueError):
@@ -232,13 +235,12 @@ def main() -> None:
     """Answer requests until stdin ends."""
     limit_memory()
 
-    def say(reply: dict) -> None:
+    def write(reply: dict[str, Any]) -> None:
         print(json.dumps(reply), flush=True)
 
-    say({"alive": True})
-
+    write({"alive": True})
     for line in sys.stdin:
-        say(answer(json.loads(line), alive=lambda: say({"alive": True})))
+        write(answer(json.loads(line), alive=lambda: write({"alive": True})))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Quarantined rows: a side Parquet with each row as it was, where it came from and why it has no score.
+"""Quarantined rows: Parquet with each row as it was, where it came from and why it has no score.
 
-The files mirror the output's names in the output's `_quarantine/` (`_in.scored.quarantine.pq` of a single file), where no
-reader of the scores takes them for some. They are ordinary input: mend the texts and score them.
+The files mirror the output's names in its folder `_quarantine/` (`_in.scored.quarantine.pq` for a single file), where no
+reader takes them for scores. They can be input again: correct the texts and score them.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ from stsb_batch.pairs.column_copy import ColumnCopy
 from stsb_batch.pairs.schema import METADATA_PREFIX, STATUSES
 from stsb_batch.pairs.source import Shard
 
-MARK = f"{METADATA_PREFIX}quarantine"  # in the footer: only files of ours are ever removed
+MARK = f"{METADATA_PREFIX}quarantine"  # footer key of our own files; no other file is ever removed
 VIEWS = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 ADDED = {"quarantine_file": pa.string(), "quarantine_row": pa.int64(), "quarantine_reason": pa.string()}
-ROW_PLACE = -2  # of the column with a row's position
+ROW_COLUMN = -2  # index of the column `quarantine_row`
 
 
 class RowQuarantine:
-    """The bad rows of one shard, staged beside its output until they are committed; no file while there are none."""
+    """The bad rows of one shard, staged until they are committed. Without bad rows no file is written."""
 
     def __init__(self, shard: Shard, source: BinaryIO, staged: Path) -> None:
         self.rows = 0
@@ -37,11 +37,14 @@ class RowQuarantine:
     def __enter__(self) -> "RowQuarantine":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._open.close()
 
     def add(self, rows: pa.RecordBatch, bad: np.ndarray, statuses: np.ndarray, first_row: int) -> None:
-        """Put rows aside: `bad` (rows,) bool, `statuses` (rows,) codes, `first_row` the window's position in the shard."""
+        """Add the rows where `bad` (rows,) bool is true, with their `statuses` (rows,) codes.
+
+        `first_row` is the window's position in the shard.
+        """
         positions = np.flatnonzero(bad)
         if not len(positions):
             return
@@ -58,12 +61,12 @@ class RowQuarantine:
         self.rows += len(positions)
 
     def close(self) -> None:
-        """Finish the side file."""
+        """Write the footer of the staged file."""
         if self._copy:
             self._copy.close({MARK: "1"})
 
     def commit(self, final: Path) -> None:
-        """Move the side file into place, or remove that of an earlier run when no row is bad any more."""
+        """Move the staged file to `final`; without bad rows, remove the file that an earlier run left there."""
         if self.rows:
             sink.commit(self._staged, final)
         else:
@@ -71,7 +74,7 @@ class RowQuarantine:
 
 
 def added_schema(names: list[str]) -> pa.Schema:
-    """Return the fields that a side file adds, under names that are not taken; readers fold case."""
+    """Return the fields that a quarantine file adds, under names that differ from `names` even where case is ignored."""
     taken, fields = {name.lower() for name in names}, []
     for name, kind in ADDED.items():
         while name.lower() in taken:
@@ -91,22 +94,22 @@ def choose_rows(rows: pa.RecordBatch, chosen: np.ndarray) -> pa.RecordBatch:
 
 
 def withdraw(side: Path) -> None:
-    """Remove a side file, if there is one and it is ours."""
+    """Remove a quarantine file if it exists and is our own."""
     if "quarantine" in sink.footer_entries(side):
         side.unlink()
 
 
 def quarantined_rows(target: sink.Target, shard: Shard) -> np.ndarray:
-    """Return the positions, within the shard, of the rows that are not in its output."""
+    """Return the positions in the shard (rows,) of the rows that are in quarantine instead of its output."""
     path = target.side_path(shard.output)
     if sink.footer_entries(target.path(shard.output)).get("quarantined") == "0" or not path.exists():
         return np.empty(0, np.int64)
     with pq.ParquetFile(path) as file:
-        return file.read([file.schema_arrow.names[ROW_PLACE]]).column(0).to_numpy() - shard.first_row
+        return file.read([file.schema_arrow.names[ROW_COLUMN]]).column(0).to_numpy() - shard.first_row
 
 
 def sweep_side_files(target: sink.Target, kept: set[Path]) -> None:
-    """Remove quarantine files of ours that belong to no shard of this plan any more."""
+    """Remove our own quarantine files that belong to no shard of this plan; `kept` are those that do."""
     for path in target.side_files:
         if path not in kept:
             withdraw(path)

@@ -1,7 +1,7 @@
-"""Commit output: stage, fsync, rename, manifest, `_SUCCESS`; and see what an earlier run has already committed.
+"""Commit output: stage, fsync, rename, manifest, `_SUCCESS`; and find what an earlier run has already committed.
 
-A shard's file appears under its final name whole or not at all, and carries in its footer the fingerprint it was
-planned with, so a rerun knows what is done without any record beside the data.
+A shard's file appears under its final name complete or not at all. Its footer carries the fingerprint that it was planned
+with, so that a rerun knows what is done from the files alone.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,13 +26,16 @@ from stsb_batch.pairs.schema import METADATA_PREFIX
 from stsb_batch.pairs.source import Shard, SourceFile
 from stsb_batch.sealed import check_shape, seal, unseal
 
-STAGED = re.compile("[0-9a-f]{32}")  # a folder of one staged file
-ENDED = {"report_sha256": str, "bad_files": [{"path": str}]}  # what is asked of a manifest
+STAGED = re.compile("[0-9a-f]{32}")  # name of the folder of one staged file
+ENDED = {"report_sha256": str, "bad_files": [{"path": str}]}  # the shape that every manifest has
 MANIFEST = ENDED | {"files": [{"path": str, "rows": int, "quarantined": int, "sha256": str, "fingerprint": str}]}
 
 
 def choose_target(location: str, output: str | None) -> Target:
-    """Derive the target from input and `-o`: a file gives `<name>.scored.parquet`, a folder `<folder>.scored/`."""
+    """Derive the target from input and `-o`: by default `<name>.scored.parquet` for a file, `<folder>.scored/` for a folder.
+
+    Raises `UsageError` for a glob without `-o`.
+    """
     source = Path(location)
     if output is not None:
         path = Path(output).resolve()
@@ -41,14 +45,15 @@ def choose_target(location: str, output: str | None) -> Target:
     if source.is_file():
         return Target(source.parent, source.with_name(f"{source.stem}.scored.parquet"))
     if not source.is_dir():
-        raise UsageError(f"{location}: a pattern needs an output folder. Name it with -o.")
+        raise UsageError(f"{location}: a glob needs an output folder. Name it with -o.")
     return Target(source.with_name(f"{source.name}.scored"))
 
 
 def check_target(target: Target, sources: list[SourceFile], root: Path | None = None) -> None:
-    """Raise `UsageError` when output would lie on, inside or around the input, and say at once if nothing can be written.
+    """Raise `UsageError` when the output would overlap with the input.
 
-    `root` is the folder that the input was looked for in, None where it is a single file.
+    `root` is the folder that was searched for input, None for a single file. Raises `CannotCreateError` or
+    `PermissionDeniedError` when the output cannot be written.
     """
     if root and target.root.is_relative_to(os.path.realpath(root)):
         raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
@@ -57,16 +62,20 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
             raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")
         sides = (target.side, earlier(target).side)
         if source.path in (target.report, *sides) or any(source.path.is_relative_to(side) for side in sides):
-            raise UsageError(f"{source.path}: the output's report or quarantine goes there. Choose another place with -o.")
+            raise UsageError(
+                f"{source.path}: the output's report or quarantine would be written there. Choose another place with -o."
+            )
         if target.single:
             continue
         if not Path(os.path.realpath(target.root / source.relative)).is_relative_to(os.path.realpath(target.root)):
             raise UsageError(
-                f"{escape_control(source.relative)}: a link leads its output out of {target.root}. "
+                f"{escape_control(source.relative)}: through a link its output would be outside {target.root}. "
                 "Choose another place with -o."
             )
         if source.path.is_relative_to(target.root):
-            raise UsageError(f"{target.root}: the output folder holds the input {source.path.name}. Choose another with -o.")
+            raise UsageError(
+                f"{target.root}: the output folder contains the input {source.path.name}. Choose another with -o."
+            )
     place = next(folder for folder in (target.root, *target.root.parents) if folder.exists())
     if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
         if os.statvfs(place).f_flag & os.ST_RDONLY:
@@ -75,9 +84,9 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
 
 
 def output_name(source: SourceFile, index: int, count: int) -> Path:
-    """Name a shard's file: the input's relative path, with `-00001-of-00003` where the file has several shards.
+    """Return the name of a shard's file: the input's relative path, with `-00001-of-00003` where it has several shards.
 
-    Always with the ending `.parquet`, which readers look for.
+    The suffix is always `.parquet`, which readers look for.
     """
     name = source.relative.name if source.relative.suffix == ".parquet" else f"{source.relative.name}.parquet"
     if count > 1:
@@ -86,10 +95,13 @@ def output_name(source: SourceFile, index: int, count: int) -> Path:
 
 
 def footer_entries(path: Path) -> dict[str, str]:
-    """Read our entries of a Parquet footer, without the prefix; empty for a missing, foreign or broken file."""
+    """Return our own entries of a Parquet footer, without the prefix; empty for a missing, foreign or damaged file.
+
+    Raises `PermissionDeniedError` for a file that may not be read: whose it is cannot be known.
+    """
     try:
         metadata = pq.read_metadata(path).metadata or {}
-    except PermissionError as error:  # nobody knows whose it is
+    except PermissionError as error:
         raise storage_error(error, "reading", path) from None
     except (OSError, ValueError, pa.ArrowException):
         return {}
@@ -98,8 +110,8 @@ def footer_entries(path: Path) -> dict[str, str]:
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in ours}
 
 
-def recorded_input(path: Path) -> dict:
-    """Return what an output file of ours says of the input it was made from; empty for any other file."""
+def recorded_input(path: Path) -> dict[str, Any]:
+    """Return what one of our own output files records of its input; empty for any other file."""
     try:
         recorded = json.loads(footer_entries(path).get("input", "{}"))
         return recorded if isinstance(recorded, dict) else {}
@@ -108,28 +120,32 @@ def recorded_input(path: Path) -> dict:
 
 
 def is_committed(target: Target, shard: Shard) -> bool:
-    """Say whether an earlier run has committed this very shard."""
+    """Say whether an earlier run has committed this shard, with the same fingerprint."""
     return footer_entries(target.path(shard.output)).get("fingerprint") == shard.fingerprint
 
 
 def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> list[Shard]:
-    """Return the shards that are not committed yet; raises `CannotCreateError` when other output is in the way.
+    """Return the shards that are not committed yet; raises `CannotCreateError` when other output exists.
 
-    `overwrite` replaces what this plan writes and removes what earlier plans have written, and no other file.
+    With `overwrite`, output of other plans may be replaced or removed; files that are not our own never are.
     """
     if target.root.exists() and not target.root.is_dir():
-        raise CannotCreateError(f"{target.root}: is a file where a folder is to be written. Choose another place with -o.")
+        raise CannotCreateError(f"{target.root}: is a file, but the output is a folder. Choose another place with -o.")
     pending, foreign = [], stale_files(target, shards)
     if strangers := [path for path in foreign if "fingerprint" not in footer_entries(path)]:
-        raise CannotCreateError(f"{strangers[0]}: is in the output folder and not our own. Choose another place with -o.")
+        raise CannotCreateError(
+            f"{strangers[0]}: is in the output folder and was not written by stsb-batch. Choose another place with -o."
+        )
     if target.single:
-        beside = ((target.report, "sketch"), (target.side, "quarantine"))
-        ours = target.manifest.is_file()  # then what cannot be read is ours and damaged
-        foreign += [path for path, mark in beside if path.exists() and not ours and mark not in footer_entries(path)]
+        companions = ((target.report, "sketch"), (target.side, "quarantine"))
+        ours = target.manifest.is_file()  # then a file that cannot be read is our own and damaged
+        foreign += [path for path, mark in companions if path.exists() and not ours and mark not in footer_entries(path)]
     for shard in shards:
         final = target.path(shard.output)
         if final.is_dir():
-            raise CannotCreateError(f"{final}: is a folder where a file is to be written. Choose another place with -o.")
+            raise CannotCreateError(
+                f"{final}: is a folder, but a file has to be written there. Choose another place with -o."
+            )
         if not final.exists():
             pending.append(shard)
         elif footer_entries(final).get("fingerprint") != shard.fingerprint:
@@ -137,7 +153,7 @@ def pending_shards(target: Target, shards: list[Shard], *, overwrite: bool) -> l
             foreign.append(final)
     if foreign and not overwrite:
         raise CannotCreateError(
-            f"{foreign[0]}: exists from another plan (other input, model or options; {len(foreign)} such). "
+            f"{foreign[0]}: was written for another input, model or options ({len(foreign)} such files). "
             "Choose another place with -o, or replace it with --overwrite."
         )
     return pending
@@ -154,22 +170,25 @@ def stale_files(target: Target, shards: list[Shard]) -> list[Path]:
 
 @contextlib.contextmanager
 def open_target(target: Target) -> Iterator[None]:
-    """Hold a target for writing: take its lock, sweep the staging of dead runs, leave nothing of ours behind."""
+    """Lock a target for writing; removes the staging folders of dead runs first, and its own at the end.
+
+    Raises `BusyError` when another process writes to the target.
+    """
     try:
         with exclusive_lock(target.staging / "lock", str(target.name)):
             for left_over in target.staging.iterdir():
-                if STAGED.fullmatch(left_over.name):  # not the staging of a single file beside
+                if STAGED.fullmatch(left_over.name):  # any other entry is another run's, for a single file
                     shutil.rmtree(left_over, ignore_errors=True)
             yield
     finally:
         for folder in (target.staging, target.root / STAGING):
-            with contextlib.suppress(OSError):  # not empty: another run has its staging there
+            with contextlib.suppress(OSError):  # not empty: another run is staging there
                 folder.rmdir()
 
 
 @contextlib.contextmanager
 def staged_file(target: Target, name: Path) -> Iterator[Path]:
-    """Give a path to write to, outside every reader's sight; removed at the end unless it was moved away."""
+    """Yield a path to write to that no reader looks at; the file is removed at the end unless it was moved."""
     folder = target.staging / uuid.uuid4().hex
     try:
         folder.mkdir(parents=True)
@@ -207,15 +226,15 @@ def committed(final: Path) -> CommittedFile:
 
 
 def begin_commits(target: Target) -> None:
-    """Withdraw `_SUCCESS` before the first shard of a run changes what a reader sees."""
+    """Remove `_SUCCESS` before the first shard of a run changes what readers see."""
     if target.single is None:
         (target.root / "_SUCCESS").unlink(missing_ok=True)
 
 
-def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
-    """Write the manifest, remove files of an overwritten plan, and put a folder's `_SUCCESS` last.
+def finish_commits(target: Target, manifest: dict[str, Any], stale: list[Path]) -> None:
+    """Write the manifest, remove the `stale` files of an overwritten plan, and write a folder's `_SUCCESS` last.
 
-    It holds the manifest's SHA-256.
+    `_SUCCESS` contains the manifest's SHA-256.
     """
     content = seal(manifest)
     write_staged(target, target.manifest, content)
@@ -225,8 +244,8 @@ def finish_commits(target: Target, manifest: dict, stale: list[Path]) -> None:
         write_staged(target, target.root / "_SUCCESS", hashlib.sha256(content).hexdigest().encode())
 
 
-def finished_manifest(target: Target) -> dict | None:
-    """Read the manifest of a finished output; None when it, the report or a folder's `_SUCCESS` is missing or damaged."""
+def finished_manifest(target: Target) -> dict[str, Any] | None:
+    """Return the manifest of a finished output; None when it, the report or a folder's `_SUCCESS` is missing or damaged."""
     try:
         content = target.manifest.read_bytes()
         manifest = parse_manifest(content, ENDED)
@@ -236,22 +255,23 @@ def finished_manifest(target: Target) -> dict | None:
         return None
 
 
-def parse_manifest(content: bytes, shape: dict = MANIFEST) -> dict:
-    """Return what a manifest says; raises `ValueError` when it is damaged or has not the shape."""
+def parse_manifest(content: bytes, shape: dict[str, Any] = MANIFEST) -> dict[str, Any]:
+    """Return a manifest's entries; raises `ValueError` when it is damaged or does not have the shape."""
     manifest, _ = unseal(content)
     check_shape(manifest, shape)
+    assert isinstance(manifest, dict), "bug: the shape is an object"
     return manifest
 
 
 def write_staged(target: Target, final: Path, content: bytes) -> None:
-    """Write a small file of an output, which appears whole or not at all."""
+    """Write a small file of an output, which appears complete or not at all."""
     with staged_file(target, Path(final.name)) as staged:
         staged.write_bytes(content)
         replace_durably(staged, final)
 
 
 def take_over(target: Target) -> None:
-    """Give the quarantined rows that an earlier version put aside their present name, and remove its report."""
+    """Rename the quarantine files of version 0.1.0 to their present names, and remove its report."""
     before = earlier(target)
     for path in before.side_files:
         if "quarantine" in footer_entries(path):
@@ -262,7 +282,7 @@ def take_over(target: Target) -> None:
                 replace_durably(path, final)
     if not target.single and before.side.is_dir():
         for folder in sorted((before.side, *before.side.rglob("*")), reverse=True):
-            with contextlib.suppress(OSError):  # holds files of others
+            with contextlib.suppress(OSError):  # contains files that are not our own
                 folder.rmdir()
     if "sketch" in footer_entries(before.report):
         before.report.unlink()

@@ -1,7 +1,7 @@
 """Check Parquet files, cut them into shards, stream their rows.
 
-Each file is read on its own, one window of rows at a time: the dataset API takes the first file's schema for all and
-holds far more than one row group. Nothing is memory-mapped (a file cut short under a map kills the process).
+Each file is read on its own, one window of rows at a time: pyarrow's dataset API applies the first file's schema to all
+and holds far more than one row group. Nothing is memory-mapped: a mapped file that is truncated kills the process.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,15 +21,15 @@ from stsb_batch.pairs.probe import has_lengths
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import Columns, check_columns
 
-WINDOW_ROWS = 65_536  # rows held at a time, and the span in which batches are ordered by length
-READ_BYTES = 1 << 20  # of a column chunk held compressed
-WINDOW_BYTES = 256 << 20  # ... fewer where rows are heavy
-MESSAGES = 4  # columns that a message names
+WINDOW_ROWS = 65_536  # rows held at a time; batches are sorted by length within a window
+WINDOW_BYTES = 256 << 20  # a window has fewer rows where they would take more than this
+READ_BYTES = 1 << 20  # of a compressed column chunk held at a time
+MAX_COLUMNS_SHOWN = 4  # in a message
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that is left out, by its path relative to the input's root, and why."""
+    """A file that is left out, with its path relative to the input's root, and the reason."""
 
     relative: Path
     error: BadFileError
@@ -40,7 +40,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What the file system says of a file. While it stays as it is, so does the content, which is not read again."""
+    """A file's size, times (ns) and inode. While they are unchanged, the content counts as unchanged and is not read."""
 
     size: int
     mtime_ns: int
@@ -50,7 +50,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One input file as it was when the job was planned. `row_groups` holds the rows of each; `sha256` is its content's."""
+    """One input file as it was when the job was planned: the rows of each row group, and the SHA-256 of its content."""
 
     path: Path
     relative: Path
@@ -64,12 +64,12 @@ class SourceFile:
     def rows(self) -> int:
         return sum(self.row_groups)
 
-    def identity(self) -> dict:
-        """Return what tells this file from any other, or from itself after a change: its place and its bytes."""
+    def identity(self) -> dict[str, Any]:
+        """Return what distinguishes this file from any other, and from itself after a change: path, size and digest."""
         return {"path": str(self.path), "size": self.stamp.size, "sha256": self.sha256}
 
-    def record(self) -> dict:
-        """Return the identity as output keeps it, with the stamp that spares reading the file again."""
+    def record(self) -> dict[str, Any]:
+        """Return the identity as output files record it: with the stamp, which saves reading the content again."""
         return self.identity() | asdict(self.stamp)
 
 
@@ -88,26 +88,29 @@ class Shard:
 
     @property
     def first_row(self) -> int:
-        """The position of its first row in the file."""
+        """The position of the shard's first row in the file."""
         return sum(self.source.row_groups[: self.row_groups[0]]) if self.row_groups else 0
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some consecutive rows of a shard; `first_row` is the position of the first one in the shard."""
+    """Consecutive rows of a shard; `first_row` is the position of the first of them in the shard."""
 
     rows: pa.RecordBatch
     first_row: int
 
 
 def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple[list[SourceFile], list[BadFile]]:
-    """Read each file's footer, in the sandbox first, and check its columns; returns the good files and the bad ones."""
+    """Check each file's footer in the sandbox, then its columns; returns the good files and the bad ones.
+
+    Raises `UsageError` where an input file already has the output column.
+    """
     sources, bad, score_taken = [], [], []
     for path, relative in listing.files:
         try:
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in str(relative)):
                 raise BadFileError(
-                    "UNSUPPORTED", f"{escape_control(relative)}: UNSUPPORTED, control characters in its name. Rename it."
+                    "UNSUPPORTED", f"{escape_control(relative)}: UNSUPPORTED, its name has control characters. Rename it."
                 )
             sandbox.probe_footer(path, escape_control(relative))
             source = inspect_file(path, relative)
@@ -120,22 +123,22 @@ def inspect_files(listing: Listing, columns: Columns, sandbox: Sandbox) -> tuple
         score_taken += [
             f"{escape_control(relative)}: {name}"
             for name in source.schema.names
-            if name.lower() in (columns.score.lower(), columns.status.lower())  # most readers fold case
+            if name.lower() in (columns.score.lower(), columns.status.lower())  # most readers ignore case
         ]
         sources.append(source)
     if score_taken:
-        more = f" and {len(score_taken) - MESSAGES:,} more" if len(score_taken) > MESSAGES else ""
+        more = f" and {len(score_taken) - MAX_COLUMNS_SHOWN:,} more" if len(score_taken) > MAX_COLUMNS_SHOWN else ""
         raise UsageError(
-            f"The input already has the output column ({', '.join(score_taken[:MESSAGES])}{more}). Use --score-column NAME, "
-            "or leave files that were scored before out of the input, with a folder or a glob of their own."
+            f"The input already has the output column ({', '.join(score_taken[:MAX_COLUMNS_SHOWN])}{more}). "
+            "Use --score-column NAME, or exclude the files that were scored before from the input folder or glob."
         )
     return sources, bad
 
 
 def probe_rows(source: SourceFile, names: list[str] | None, sandbox: Sandbox) -> SourceFile:
-    """Have all rows that a job will read decoded in the sandbox; returns the file with the window its rows allow.
+    """Decode in the sandbox all columns `names` (None: all) that a job will read; returns the file with its window size.
 
-    Raises `BadFileError`. After this no half of a corrupt file can come out, because nothing of it is scored.
+    Raises `BadFileError` where any page is damaged, so that a corrupt file is never scored in part.
     """
     fields = [field for field in source.schema if names is None or field.name in names]
     weight = sandbox.probe_pages(
@@ -145,7 +148,7 @@ def probe_rows(source: SourceFile, names: list[str] | None, sandbox: Sandbox) ->
 
 
 def inspect_file(path: Path, relative: Path) -> SourceFile:
-    """Read identity, row groups and schema of one Parquet file; raises `BadFileError` when it is none."""
+    """Read stamp, row groups and schema of one Parquet file; raises `BadFileError` when it cannot be read."""
     try:
         with path.open("rb") as file:
             stamp = _stamp(file)
@@ -170,7 +173,7 @@ def inspect_file(path: Path, relative: Path) -> SourceFile:
 
 
 def open_file(source: SourceFile) -> BinaryIO:
-    """Open a planned file for copying; raises `BadFileError`."""
+    """Open a planned file for copying; raises `BadFileError` when that fails."""
     try:
         return source.path.open("rb")
     except OSError as error:
@@ -185,8 +188,8 @@ def _stamp(file: BinaryIO) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def with_digest(source: SourceFile, recorded: dict) -> SourceFile:
-    """Return the file with the SHA-256 of its content: the `recorded` one while its stamp is the same, else read anew.
+def with_digest(source: SourceFile, recorded: dict[str, Any]) -> SourceFile:
+    """Return the file with the SHA-256 of its content, taken from `recorded` while the stamp is the same, else computed.
 
     Raises `BadFileError` (INPUT_CHANGED) when it is no longer the file that was inspected.
     """
@@ -198,24 +201,24 @@ def with_digest(source: SourceFile, recorded: dict) -> SourceFile:
     return replace(source, sha256=digest)
 
 
-def is_recorded(path: Path, recorded: dict) -> bool:
-    """Say whether a file still is the one of which output has a record: by its stamp, else by its bytes."""
+def is_recorded(path: Path, recorded: dict[str, Any]) -> bool:
+    """Say whether a file is unchanged since `recorded` was written into an output: by its stamp, else by its digest."""
     try:
         with path.open("rb") as file:
             stamp = _stamp(file)
     except OSError:
         return False
-    if "sha256" not in recorded:  # by a version that knew inputs by their time
+    if "sha256" not in recorded:  # written by version 0.1.0, which compared size and time
         return (stamp.size, stamp.mtime_ns) == (recorded.get("size"), recorded.get("mtime_ns"))
     return _has_stamp(recorded, stamp) or _digest(path) == recorded["sha256"]
 
 
-def _has_stamp(recorded: dict, stamp: Stamp) -> bool:
+def _has_stamp(recorded: dict[str, Any], stamp: Stamp) -> bool:
     return {**recorded, **asdict(stamp)} == recorded
 
 
 def _digest(path: Path) -> str | None:
-    """Read a file's SHA-256; None when it cannot be read or does not hold still."""
+    """Return the SHA-256 of a file's content; None when it cannot be read or changes meanwhile."""
     try:
         with path.open("rb") as file:
             before = _stamp(file)
@@ -226,10 +229,7 @@ def _digest(path: Path) -> str | None:
 
 
 def check_unchanged(source: SourceFile) -> None:
-    """Raise `BadFileError` (INPUT_CHANGED) when the file is no longer the one that was planned. Parses nothing.
-
-    One that was only touched, or written again with the same bytes, is still the same.
-    """
+    """Raise `BadFileError` (INPUT_CHANGED) when the file's content is no longer what was planned. Parses nothing."""
     if not is_recorded(source.path, source.record()):
         raise _changed(source)
 
@@ -243,8 +243,10 @@ def _changed(source: SourceFile) -> BadFileError:
 
 
 def cut_row_groups(source: SourceFile, shard_rows: int) -> list[tuple[int, ...]]:
-    """Group consecutive row groups into spans of at most `shard_rows` rows (a larger row group stands alone)."""
-    spans, span, rows = [], [], 0
+    """Group consecutive row groups into spans of at most `shard_rows` rows; a larger row group is a span of its own."""
+    spans: list[tuple[int, ...]] = []
+    span: list[int] = []
+    rows = 0
     for group, group_rows in enumerate(source.row_groups):
         if span and rows + group_rows > shard_rows:
             spans.append(tuple(span))
@@ -255,16 +257,16 @@ def cut_row_groups(source: SourceFile, shard_rows: int) -> list[tuple[int, ...]]
 
 
 def read_windows(shard: Shard, names: list[str] | None, groups: tuple[int, ...] | None = None) -> Iterator[Window]:
-    """Stream a shard's rows (`names=None`: all columns) in windows; raises `BadFileError` when they cannot all be read.
+    """Yield a shard's rows in windows: columns `names` (None: all) of the row groups `groups` (None: all of the shard).
 
-    `groups` are the row groups that are wanted, in place of all of the shard's.
+    Raises `BadFileError` when not all rows can be read.
     """
-    groups = list(shard.row_groups if groups is None else groups)
+    wanted = list(shard.row_groups if groups is None else groups)
     path, relative, first_row = shard.source.path, shard.source.relative, 0
-    rows_promised = sum(shard.source.row_groups[group] for group in groups)
+    rows_expected = sum(shard.source.row_groups[group] for group in wanted)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False, buffer_size=READ_BYTES) as file:
-            for rows in file.iter_batches(shard.source.window_rows, row_groups=groups, columns=names):
+            for rows in file.iter_batches(shard.source.window_rows, row_groups=wanted, columns=names):
                 yield Window(rows, first_row)
                 first_row += rows.num_rows
     except (OSError, pa.ArrowException) as error:
@@ -275,9 +277,9 @@ def read_windows(shard: Shard, names: list[str] | None, groups: tuple[int, ...] 
             f"{escape_control(relative)}: {reason}, cannot be read after row {first_row:,} ({first_line(error)}); "
             "nothing of it was committed. Replace the file.",
         ) from error
-    if first_row != rows_promised:
+    if first_row != rows_expected:
         raise BadFileError(
             "CORRUPT_FILE",
-            f"{escape_control(relative)}: CORRUPT_FILE, {first_row:,} rows where its footer promises "
-            f"{rows_promised:,}. Replace it.",
+            f"{escape_control(relative)}: CORRUPT_FILE, {first_row:,} rows, but its footer says "
+            f"{rows_expected:,}. Replace it.",
         )

@@ -1,11 +1,12 @@
 """Thrift's compact protocol, as Parquet uses it for footers and page headers: read a struct, write it again.
 
-Every value keeps its wire type, so fields that this package does not know (of later versions of Parquet, of other writers)
-survive a reading and writing. Knows nothing of what the fields mean; that is `footer.py`.
+Every value keeps its wire type, so that fields unknown to this package (from later versions of Parquet or other writers)
+are preserved. What the fields mean is known to `footer.py` only.
 Source: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
 import struct
+from typing import Any
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
 INTEGERS = (I16, I32, I64)
@@ -13,39 +14,40 @@ MAX_DEPTH = 64  # structs inside structs; Parquet's own nest six deep
 
 
 class ThriftError(ValueError):
-    """Bytes that are no struct of the compact protocol."""
+    """Bytes that are not a struct of the compact protocol."""
 
 
-class Cut(ThriftError):
-    """The struct goes on behind the end of the bytes."""
+class Truncated(ThriftError):
+    """The bytes end inside the struct."""
 
 
-class Struct(dict):
+class Struct(dict[int, tuple[int, Any]]):
     """The fields of a struct, in wire order: field id -> (wire type, value).
 
     A list's value is (type of its elements, elements). Booleans have the types TRUE and FALSE.
     """
 
-    def value(self, field: int, default=None):
+    def value(self, field: int, default: Any = None) -> Any:
         """Return a field's value, `default` where it is not set."""
         found = self.get(field)
         return default if found is None else found[1]
 
-    def items_of(self, field: int) -> list:
-        """Return the elements of a list field; none where it is not set."""
+    def items_of(self, field: int) -> list[Any]:
+        """Return the elements of a list field, empty where it is not set."""
         found = self.get(field)
         return [] if found is None else found[1][1]
 
-    def put(self, field: int, kind: int, value) -> None:
+    def put(self, field: int, kind: int, value: Any) -> None:
+        """Set a field to a value of a wire type."""
         self[field] = (kind, value)
 
 
 def read_struct(buffer: bytes, position: int = 0) -> tuple[Struct, int]:
-    """Read the struct that begins at `position`; returns it and the position behind it. Raises `ThriftError`."""
+    """Read the struct that begins at `position`; returns it and the position after it. Raises `ThriftError`."""
     try:
         return _read_struct(buffer, position, 0)
     except IndexError:
-        raise Cut("the struct is cut short") from None
+        raise Truncated("the struct is truncated") from None
 
 
 def write_struct(fields: Struct) -> bytes:
@@ -94,7 +96,7 @@ def _read_struct(buffer: bytes, position: int, depth: int) -> tuple[Struct, int]
             fields[field] = (kind, value)
 
 
-def _read_value(buffer: bytes, position: int, kind: int, depth: int):
+def _read_value(buffer: bytes, position: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in INTEGERS:
         number, position = _read_varint(buffer, position)
         return (number >> 1) ^ -(number & 1), position
@@ -114,18 +116,18 @@ def _read_value(buffer: bytes, position: int, kind: int, depth: int):
 
 def _bytes(buffer: bytes, position: int, length: int) -> bytes:
     if position + length > len(buffer):
-        raise Cut("the struct is cut short")
+        raise Truncated("the struct is truncated")
     return buffer[position : position + length]
 
 
-def _read_list(buffer: bytes, position: int, depth: int):
+def _read_list(buffer: bytes, position: int, depth: int) -> tuple[tuple[int, list[Any]], int]:
     byte = buffer[position]
     position += 1
     size, kind = byte >> 4, byte & 0x0F
     if size == 0x0F:
         size, position = _read_varint(buffer, position)
     if size > len(buffer) - position:  # each element takes a byte at least
-        raise Cut("the struct is cut short")
+        raise Truncated("the struct is truncated")
     values = []
     for _ in range(size):
         value, position = _read_value(buffer, position, kind, depth)
@@ -159,7 +161,7 @@ def _write_struct(out: bytearray, fields: Struct) -> None:
     out.append(0)
 
 
-def _write_value(out: bytearray, kind: int, value) -> None:
+def _write_value(out: bytearray, kind: int, value: Any) -> None:
     if kind in INTEGERS:
         _write_varint(out, _zigzag(value))
     elif kind == BINARY:

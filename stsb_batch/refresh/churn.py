@@ -1,15 +1,17 @@
-"""What changes for the warehouse when a challenger becomes champion: the two models' scores of the same real pairs. Pure."""
+"""Churn: how much a challenger's scores of the same real pairs differ from the champion's. Pure: arrays in, figures out."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-WORST = 10
+from stsb_batch.refresh.gate import Check
+
+MAX_MOVERS = 10
 
 
 @dataclass(frozen=True)
 class Mover:
-    """A pair whose score moves, by its position in the sample."""
+    """A pair whose score changes; `position` is its row in the sample, from 0."""
 
     position: int
     champion: float
@@ -18,8 +20,12 @@ class Mover:
 
 @dataclass(frozen=True)
 class Churn:
-    """How far the challenger's scores are from the champion's: the mean shift, Spearman rho between the two, the share of
-    pairs that cross each threshold, and the worst movers, worst first. `spearman` is None where scores do not vary."""
+    """How far the challenger's scores are from the champion's, over the `pairs` that both models scored.
+
+    `mean_shift` and `mean_move` are the mean of challenger - champion and of its absolute value. `spearman` is the rank
+    correlation of the two, None where scores do not vary. `crossing` maps each threshold to the share of pairs that lie on
+    another side of it than before. `movers` are the pairs whose scores differ most, largest difference first.
+    """
 
     pairs: int
     mean_shift: float
@@ -30,7 +36,7 @@ class Churn:
 
 
 def measure_churn(champion: np.ndarray, challenger: np.ndarray, thresholds: tuple[float, ...]) -> Churn:
-    """Compare two models' scores (pairs,) of the same pairs; pairs that either leaves unscored (NaN) count for nothing."""
+    """Compare two models' scores (pairs,) of the same pairs; pairs that either model left unscored (NaN) are ignored."""
     from scipy.stats import spearmanr
 
     both = np.flatnonzero(np.isfinite(champion) & np.isfinite(challenger))
@@ -38,7 +44,7 @@ def measure_churn(champion: np.ndarray, challenger: np.ndarray, thresholds: tupl
     if not len(both):
         return Churn(0, 0.0, 0.0, None, {f"{limit:g}": 0.0 for limit in thresholds}, [])
     varies = len(both) > 1 and old.std() > 0 and new.std() > 0
-    worst = np.argsort(-np.abs(new - old), kind="stable")[:WORST]
+    worst = np.argsort(-np.abs(new - old), kind="stable")[:MAX_MOVERS]
     return Churn(
         pairs=len(both),
         mean_shift=float(np.mean(new - old)),
@@ -49,15 +55,15 @@ def measure_churn(champion: np.ndarray, challenger: np.ndarray, thresholds: tupl
     )
 
 
-def churn_check(churn: Churn, limit: float | None) -> tuple[bool, str]:
-    """Hold the largest share of pairs that cross a threshold against the limit; None holds it against nothing.
+def churn_check(churn: Churn, limit: float | None) -> Check:
+    """Compare the largest share of pairs that cross a threshold with the limit; without a limit the check passes.
 
-    A limit that no pair could be held against is not kept.
+    With a limit, a sample of which no pair could be scored fails.
     """
     share = max(churn.crossing.values(), default=0.0)
     crossing = ", ".join(f"{value:.2%} cross {name}" for name, value in churn.crossing.items())
     rank = "-" if churn.spearman is None else f"{churn.spearman:.4f}"
-    said = f"churn of {churn.pairs} pairs: mean shift {churn.mean_shift:+.3f}, Spearman {rank}, {crossing}"
+    detail = f"churn of {churn.pairs} pairs: mean shift {churn.mean_shift:+.3f}, Spearman {rank}, {crossing}"
     if limit is None:
-        return True, said
-    return churn.pairs > 0 and share <= limit, f"{said}, at most {limit:.2%} may"
+        return Check(True, "churn", detail)
+    return Check(churn.pairs > 0 and share <= limit, "churn", f"{detail}, at most {limit:.2%} allowed")

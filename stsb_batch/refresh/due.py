@@ -3,7 +3,7 @@
 import datetime as dt
 from dataclasses import dataclass
 
-from stsb_batch.models.registry import whole_versions
+from stsb_batch.models.registry import readable_versions
 from stsb_batch.refresh.job import RefreshPlan, awaits_promotion, find_done
 
 
@@ -25,7 +25,7 @@ def refresh_due(plan: RefreshPlan, *, every_days: int, drifted_at: dt.datetime |
         if awaits_promotion(home, done):
             return Due(True, f"{done.version.reference} passed its gate and has not been promoted")
         return Due(False, f"labels, base model and recipe are those of {done.version.reference}: nothing new to train from")
-    made = [version for version in whole_versions(home) if version.card["name"] == plan.request.name]
+    made = [version for version in readable_versions(home) if version.card["name"] == plan.request.name]
     if not made:
         return Due(True, "there is no model yet")
     newest = made[-1]

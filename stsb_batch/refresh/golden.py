@@ -1,4 +1,7 @@
-"""Golden scores: a fresh process, which knows nothing of this one, must get the same scores from a checkpoint folder."""
+"""Golden scores: a fresh process must get the same scores from a checkpoint folder as the process that trained it.
+
+Run as a module it is that fresh process: a request in JSON on stdin, a JSON list of scores on stdout.
+"""
 
 import json
 import subprocess
@@ -13,52 +16,49 @@ from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.refresh.gate import Check, golden_check
 from stsb_batch.settings import Settings
 
-PAIRS = 32
-SECONDS = 300.0
+GOLDEN_PAIRS = 32
+TIMEOUT_SECONDS = 300.0
 
 
 def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> Check:
-    """Score up to `PAIRS` of the scored pairs (`left`, `right`, `score`) in a child process and hold them against the gate's
-    limit; a child that fails is a failed check."""
-    rows = np.unique(np.linspace(0, scored.height - 1, PAIRS).astype(int))
+    """Score up to `GOLDEN_PAIRS` of the scored pairs (`left`, `right`, `score`) in a child process and compare the scores.
+
+    The check fails where the largest difference exceeds the gate's limit, and where the child fails or exceeds its timeout.
+    """
+    rows = np.unique(np.linspace(0, scored.height - 1, GOLDEN_PAIRS).astype(int))
     golden = scored[rows]
-    question = {
+    request = {
         "folder": str(folder),
         "left": golden["left"].to_list(),
         "right": golden["right"].to_list(),
         "settings": settings.model_dump(mode="json"),
     }
     try:
-        done = _ask_fresh_process(json.dumps(question))
+        child = _ask_fresh_process(json.dumps(request))
     except subprocess.TimeoutExpired:
-        return False, f"a fresh process did not score {len(rows)} pairs within {SECONDS:.0f} s"
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
-        return False, f"a fresh process cannot score with the checkpoint ({said})"
-    scores = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
+        detail = f"a fresh process did not score {len(rows)} pairs within {TIMEOUT_SECONDS:.0f} s"
+        return Check(False, "golden_scores", detail)
+    if child.returncode:
+        reason = (child.stderr.strip().splitlines() or ["no message"])[-1][:200]
+        return Check(False, "golden_scores", f"a fresh process cannot score with the checkpoint ({reason})")
+    scores = np.array(json.loads(child.stdout.splitlines()[-1]), np.float32)
     return golden_check(float(np.max(np.abs(scores - golden["score"].to_numpy()))), len(rows))
 
 
-def _ask_fresh_process(question: str) -> subprocess.CompletedProcess:
+def _ask_fresh_process(request_json: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-W", "ignore", "-m", "stsb_batch.refresh.golden"]
     return subprocess.run(  # noqa: S603 - our own module
-        command, input=question, capture_output=True, text=True, timeout=SECONDS, check=False
+        command, input=request_json, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
     )
 
 
-def main() -> None:
-    """Answer one question on stdin with a line of scores on stdout."""
-    print(answer(sys.stdin.read()))
-
-
-def answer(asked: str) -> str:
-    """Score a question's pairs with its checkpoint: JSON in, JSON out."""
-    question = json.loads(asked)
-    checkpoint = open_checkpoint(Path(question["folder"]))
-    scorer = open_plain_scorer(checkpoint, Settings(**question["settings"]))
-    scores = score_texts(scorer, question["left"], question["right"])
+def answer(request_json: str) -> str:
+    """Score the pairs of a request with its checkpoint: JSON in, a JSON list of scores out."""
+    request = json.loads(request_json)
+    scorer = open_plain_scorer(open_checkpoint(Path(request["folder"])), Settings(**request["settings"]))
+    scores = score_texts(scorer, request["left"], request["right"])
     return json.dumps([float(score) for score in scores])
 
 
 if __name__ == "__main__":
-    main()
+    print(answer(sys.stdin.read()))

@@ -88,9 +88,9 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
             f"{request.labels}: {pairs} test pairs are too few for the gate, at least {MIN_TEST} are needed: "
             f"{round(MIN_TEST / HELD_OUT)} labelled pairs, or a split 'test' of {MIN_TEST}."
         )
-    passed, said = leak_check(labels.leaked, pairs)
-    if not passed:
-        raise GateRefused(f"{request.labels}: {said}. Remove these pairs from train and val, or from test.")
+    leak = leak_check(labels.leaked, pairs)
+    if not leak.passed:
+        raise GateRefused(f"{request.labels}: {leak.detail}. Remove these pairs from train and val, or from test.")
     base = find_base_model(request.base_model, timeout=timeout)
     load_tokenizer(base)
     sample = read_sample(request.churn_sample, request.columns) if request.churn_sample else None
@@ -109,7 +109,7 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
     if version is None:
         return None
     metrics = version.metrics()
-    outcome = RefreshOutcome(version, metrics, GateDecision(**version.card["gate"]), trained=False)
+    outcome = RefreshOutcome(version, metrics, GateDecision.from_card(version.card["gate"]), trained=False)
     champion = current_champion(home)
     if champion and awaits_promotion(home, outcome):
         churn = _churn(plan, registry.verified(version), champion)
@@ -121,7 +121,7 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
 
 def _made_before(plan: RefreshPlan) -> list[registry.Version]:
     """List the versions made from the same labels, base and recipe under the same name, the newest first."""
-    versions = [v for v in registry.whole_versions(plan.request.settings.home) if v.card["name"] == plan.request.name]
+    versions = [v for v in registry.readable_versions(plan.request.settings.home) if v.card["name"] == plan.request.name]
     return [version for version in reversed(versions) if version.card.get("made_from") == plan.fingerprint]
 
 

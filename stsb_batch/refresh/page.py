@@ -1,42 +1,43 @@
-"""What the run page says of a refresh: the gate's verdict, what it rests on, the versions before."""
+"""The page of a refresh in Markdown: the gate's decision, what it is based on, and the versions before."""
 
 import contextlib
 from pathlib import Path
 
-from stsb_batch.errors import ModelIntegrityError, escape_control
-from stsb_batch.models.registry import Version, whole_versions
+from stsb_batch.errors import ModelIntegrityError
+from stsb_batch.models.registry import Version, readable_versions
 from stsb_batch.pairs.label_scale import card_scale
 from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.refresh.job import RefreshOutcome
 from stsb_batch.report.charts import Point, markdown_image, nights_chart
-from stsb_batch.report.page import NIGHTS, Page, fact_lines, verdict_word
+from stsb_batch.report.page import NIGHTS, Page, code, fact_lines, verdict_word
 from stsb_batch.report.table import metrics_of
 from stsb_batch.report.text import metric_lines
 
 
 def refresh_page(outcome: RefreshOutcome) -> Page:
-    """Write a refresh's page in Markdown: the gate's verdict, what it rests on, and the versions before."""
+    """Return the page of a refresh."""
     version, decision, card = outcome.version, outcome.decision, outcome.version.card
     verdict = "passed the gate" if decision.passed else "was refused by the gate, the champion stays"
-    news = "" if outcome.trained else " Labels, base model and recipe are those of an earlier refresh: nothing was trained."
-    checks = [check.split(" ", maxsplit=1) for check in decision.checks]
+    reused = (
+        "" if outcome.trained else " Labels, base model and recipe are those of an earlier refresh: nothing was trained."
+    )
     labels = ", ".join(f"{name} {rows:,}" for name, rows in card["labels"]["rows"].items())
     facts = [
-        ("model", f"{version.reference}, {_code(version.digest[:12])}"),
-        ("champion it was held against", card["parent"] or "none: it is the first"),
-        ("trained from", f"{_code(card['labels']['source'])} ({labels})"),
+        ("model", f"{version.reference}, {code(version.digest[:12])}"),
+        ("champion it was compared with", card["parent"] or "none: it is the first model"),
+        ("trained from", f"{code(card['labels']['source'])} ({labels})"),
         ("scale of the labels", card_scale(card["labels"])),
-        ("recipe", f"{card['recipe']} on {_code(Path(card['base_model']).name)}"),
+        ("recipe", f"{card['recipe']} on {code(Path(card['base_model']).name)}"),
         ("test pairs also in train or val", f"{card['labels']['test_pairs_in_train_or_val']:,}"),
-        ("look closer", _code(f"stsb-batch models show {version.reference}")),
+        ("details", code(f"stsb-batch models show {version.reference}")),
     ]
     headline = f"{version.reference} {verdict}."
     text = [
-        f"**{headline}**{news}",
+        f"**{headline}**{reused}",
         "",
         "| check | |",
         "|---|---|",
-        *[f"| {check} | {verdict_word(word)} |" for word, check in checks],
+        *[f"| {check.detail} | {verdict_word('PASS' if check.passed else 'FAIL')} |" for check in decision.checks],
         "",
         *[f"{note}." for note in decision.notes],
         "",
@@ -54,7 +55,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
 def _versions_chart(newest: Version) -> str:
     """Draw Pearson on the test pairs, with its interval, of a model's versions up to this one."""
     home = newest.path.parents[2]  # <home>/models/<name>/<n>
-    family = [one for one in whole_versions(home) if one.card["name"] == newest.card["name"]]
+    family = [one for one in readable_versions(home) if one.card["name"] == newest.card["name"]]
     points = []
     for version in [one for one in family if one.card["version"] <= newest.card["version"]][-NIGHTS:]:
         metrics = []
@@ -68,9 +69,3 @@ def _versions_chart(newest: Version) -> str:
         points.append(Point(version.reference, *(values[0] if values else (None,))))
     title = "Pearson of the versions on their test pairs, with 95 % interval"
     return markdown_image(title, nights_chart(title, points, limit=GateLimits.floor))
-
-
-def _code(text: object) -> str:
-    """Show a name in Markdown as it is, whatever characters it has."""
-    name = escape_control(text).replace("`", "'").replace("|", "\\|")
-    return f"`{name}`"

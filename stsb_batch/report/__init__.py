@@ -1,1 +1,1 @@
-"""Figures about scores: mergeable statistics, regression metrics, the tidy report, tables for people."""
+"""Figures about scores: mergeable sketches, regression metrics, drift, the tidy report, charts and pages."""

@@ -1,6 +1,6 @@
-"""Charts as SVG text. Pure: numbers in, a picture out that needs nothing from outside and has its own white background.
+"""Charts as SVG text. Pure: numbers in, a picture out that is self-contained and has a white background.
 
-Prefect's pages strip raw `<svg>`, scripts and styles from Markdown; an image with a data URI is what they show.
+Prefect's pages strip raw `<svg>`, scripts and styles from Markdown, but show an image with a data URI.
 """
 
 import base64
@@ -16,7 +16,7 @@ INK, FAINT, NOW, BEFORE, LIMIT = "#1f2937", "#e5e7eb", "#2563eb", "#9ca3af", "#d
 
 @dataclass(frozen=True)
 class Point:
-    """A night's figure with the range around it; None leaves the night empty."""
+    """A run's figure with its interval; without a value the run has no point."""
 
     label: str
     value: float | None
@@ -25,12 +25,12 @@ class Point:
 
 
 def markdown_image(title: str, svg: str) -> str:
-    """Return a chart as a Markdown image that carries its own bytes."""
+    """Return a chart as a Markdown image with a data URI."""
     return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 
 def bars_chart(title: str, labels: Sequence[str], now: Sequence[float], before: Sequence[float] | None = None) -> str:
-    """Draw shares (0 to 1) as bars, with another night's in grey; `labels` name the edges, one more than bars."""
+    """Draw shares (0 to 1) as bars, those of the run before in grey; `labels` name the edges, one more than bars."""
     frame = _Frame(title, 0.0, max([*now, *(before or [])], default=0) or 1.0, "{:.0%}")
     step = frame.width / max(1, len(now))
     marks = []
@@ -47,7 +47,7 @@ def bars_chart(title: str, labels: Sequence[str], now: Sequence[float], before: 
 
 
 def nights_chart(title: str, points: Sequence[Point], *, limit: float | None = None) -> str:
-    """Draw a figure over the nights, oldest first, each with its range, and the limit it is held against in red."""
+    """Draw a figure over the nights, oldest first, each with its interval, and its limit in red."""
     known = [n for point in points for n in (point.value, point.lower, point.upper) if n is not None]
     known += [limit] if limit is not None else []
     low, high = min(known, default=0.0), max(known, default=1.0)
@@ -69,13 +69,13 @@ def nights_chart(title: str, points: Sequence[Point], *, limit: float | None = N
     marks.append(f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in line)}" fill="none" stroke="{NOW}"/>')
     marks += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{NOW}"/>' for x, y in line]
     every = math.ceil(len(points) / 12)
-    shown = [(x, point.label) for x, point in zip(xs, points, strict=True)][:: -every or 1]
-    marks += [_text(x, HEIGHT - 10, label, "middle") for x, label in shown]
+    labelled = list(zip(xs, points, strict=True))[:: -every or 1]
+    marks += [_text(x, HEIGHT - 10, point.label, "middle") for x, point in labelled]
     return frame.draw(marks, [])
 
 
 class _Frame:
-    """The white sheet with title and horizontal lines at round values; knows where a value lies."""
+    """The white background with title and horizontal lines at round values; maps values to heights."""
 
     def __init__(self, title: str, low: float, high: float, form: str) -> None:
         self.title, self.form, self.width = title, form, WIDTH - LEFT - RIGHT

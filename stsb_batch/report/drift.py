@@ -1,7 +1,7 @@
 """Drift: how far this run's rows are from an earlier run's. Pure: two sketches in, figures with their limits out.
 
-Two samples of the very same rows differ too, the smaller they are the more. So each limit grows with that noise where
-it would be the larger: a healthy night is found beyond a limit about once in a thousand comparisons.
+Two samples of one population differ too, small samples more. Where that sampling noise exceeds a limit, it becomes the
+limit: without drift, about one comparison in a thousand exceeds its limit.
 """
 
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ import numpy as np
 
 from stsb_batch.report.sketch import Sketch
 
-KS_ROWS = 1_000  # up to this many rows Kolmogorov-Smirnov, above that Wasserstein, for KS finds any trifle in many rows
-DISTANCE_LIMIT = 0.1  # normed Wasserstein and Jensen-Shannon
+KS_ROWS = 1_000  # Kolmogorov-Smirnov up to this many rows, above it Wasserstein: with many rows KS reports any difference
+DISTANCE_LIMIT = 0.1  # for normalised Wasserstein and Jensen-Shannon distances
 PSI_WARN, PSI_LIMIT = 0.1, 0.25
-RATE_LIMIT = 0.02  # rise of the share of rows with a status
+RATE_LIMIT = 0.02  # for the rise of the share of rows with a status
 RATES = ("NULL_INPUT", "EMPTY_INPUT", "OK_TRUNCATED")
-UNKNOWN_TOKENS = "UNKNOWN_TOKENS"  # the part of the rate of unknown tokens
-RARE = 0.001  # chance of a false alarm of one comparison
+UNKNOWN_TOKENS = "UNKNOWN_TOKENS"  # `part` of the rate of unknown tokens
+FALSE_ALARM = 0.001  # probability of a false alarm in one comparison
 
 
 @dataclass(frozen=True)
 class DriftFigure:
-    """One comparison. Above `limit` it alerts, above `warn` it warns; `part` names the status, or what else a rate is of."""
+    """One comparison, an alert above `limit` and a warning above `warn`. `part` is the status or kind of token of a rate."""
 
     metric: str
     value: float
@@ -36,9 +36,9 @@ class DriftFigure:
 
 
 def compare(now: Sketch, before: Sketch, *, same_model: bool) -> list[DriftFigure]:
-    """Compare a run's rows with an earlier run's: lengths, statuses and rates, and the scores where one model made both.
+    """Compare a run's rows with an earlier run's: lengths, statuses, rates, and the scores if both used the same model.
 
-    A run without rows, or one against such a run, gives nothing to compare.
+    Empty where one of the runs has no rows.
     """
     if not now.rows or not before.rows:
         return []
@@ -53,36 +53,40 @@ def compare(now: Sketch, before: Sketch, *, same_model: bool) -> list[DriftFigur
         ours, theirs = (side.statuses.get(status, 0) for side in (now, before))
         figures.append(_rate(status, (ours, now.rows), (theirs, before.rows)))
     if now.text_tokens and before.text_tokens:
-        sides = ((side.unknown_token_rate * rows, rows) for side in (now, before) for rows in [_rows_alike(side.lengths)])
-        figures.append(_rate(UNKNOWN_TOKENS, *sides, broken=1))
+        sides = (
+            (side.unknown_token_rate * rows, rows) for side in (now, before) for rows in [_effective_rows(side.lengths)]
+        )
+        figures.append(_rate(UNKNOWN_TOKENS, *sides, extra=1))
     return figures
 
 
 def _aligned(now: dict[str, int], before: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the values that either has, and how many rows (values,) each has of them."""
+    """Return all values of both sides, sorted, and the rows of each side by value; all (values,)."""
     values = sorted({int(key) for key in (*now, *before)})
     counts = [np.array([side.get(str(value), 0) for value in values], np.float64) for side in (now, before)]
-    return np.array(values, np.float64), *counts
+    return np.array(values, np.float64), counts[0], counts[1]
 
 
 def _distance(name: str, now: dict[str, int], before: dict[str, int]) -> DriftFigure:
-    """Compare two distributions: the two-sample KS statistic for few rows, else Wasserstein over the spread of both."""
+    """Compare two distributions: by the two-sample KS statistic for few rows, else by Wasserstein over the pooled spread."""
     values, ours, theirs = _aligned(now, before)
     rows, baseline = ours.sum(), theirs.sum()
     gaps = np.abs(np.cumsum(ours) / rows - np.cumsum(theirs) / baseline)
     if min(rows, baseline) <= KS_ROWS:
-        limit = np.sqrt(-np.log(RARE / 2) / 2 * (1 / rows + 1 / baseline))  # asymptotic (Smirnov 1948)
+        limit = np.sqrt(-np.log(FALSE_ALARM / 2) / 2 * (1 / rows + 1 / baseline))  # asymptotic (Smirnov 1948)
         return _figure(f"drift_{name}_ks", gaps.max(), limit, limit, rows)
     mean = np.average(values, weights=ours + theirs)
-    spread = np.sqrt(np.average((values - mean) ** 2, weights=ours + theirs))  # of either alone, a few long texts decide it
+    spread = np.sqrt(
+        np.average((values - mean) ** 2, weights=ours + theirs)
+    )  # a spread of one side would depend on a few long texts
     moved = float(np.sum(gaps[:-1] * np.diff(values)))
-    # 3.4 to 3.5 standard errors are the 99.9 % point for normal, skewed, two-humped and two-valued rows (20,000 draws each)
+    # 3.4 to 3.5 standard errors are the 99.9 % point of normal, skewed, bimodal and two-valued rows (20,000 draws each)
     limit = max(DISTANCE_LIMIT, 3.5 * np.sqrt(1 / rows + 1 / baseline))
     return _figure(f"drift_{name}_wasserstein", moved / max(spread, 1.0), limit, limit, rows)
 
 
 def _psi(now: dict[str, int], before: dict[str, int]) -> DriftFigure:
-    """Return the population stability index of the scores over the baseline's deciles; each bar gets half a row more."""
+    """Return the population stability index of the scores over the baseline's deciles, with half a row added to each."""
     _, ours, theirs = _aligned(now, before)
     rows, baseline = ours.sum(), theirs.sum()
     decile = np.minimum((np.cumsum(theirs) - theirs / 2) / baseline * 10, 9).astype(int)
@@ -96,7 +100,7 @@ def _psi(now: dict[str, int], before: dict[str, int]) -> DriftFigure:
 
 
 def _jensen_shannon(now: dict[str, int], before: dict[str, int]) -> DriftFigure:
-    """Return the Jensen-Shannon distance (base 2, 0 to 1) of the rows by status."""
+    """Return the Jensen-Shannon distance (base 2, 0 to 1) between the distributions over statuses."""
     names = sorted({*now, *before})
     ours, theirs = (np.array([side.get(name, 0) for name in names], np.float64) for side in (now, before))
     rows, baseline = ours.sum(), theirs.sum()
@@ -107,39 +111,39 @@ def _jensen_shannon(now: dict[str, int], before: dict[str, int]) -> DriftFigure:
     return _figure("drift_status_js", np.sqrt(max(bits, 0.0)), limit, limit, rows)
 
 
-def _rate(part: str, now: tuple[float, int], before: tuple[float, int], *, broken: int = 0) -> DriftFigure:
-    """Return by how much a share has risen; a fall is no alarm. Each side is (rows of a kind, rows).
+def _rate(part: str, now: tuple[float, int], before: tuple[float, int], *, extra: int = 0) -> DriftFigure:
+    """Return the rise of a share; a fall never alerts. Each side is (rows of a kind, rows).
 
-    Where rows of a kind are no whole numbers, `broken` is one row that chance may add.
+    Where the rows of a kind are fractional, `extra` is one row that is added to what chance allows.
     """
     from scipy.stats import hypergeom
 
     (ours, rows), (theirs, baseline) = now, before
     found = int(np.ceil(ours + theirs))
-    # how many of all these rows fall into this run if which do is chance (Fisher 1935): exact, also for few rows
-    seldom = hypergeom.ppf(1 - RARE, rows + baseline, found, rows) + broken if found else 0.0
-    limit = max(RATE_LIMIT, seldom / rows - max(0.0, found - seldom) / baseline)
+    # how many of these rows are in this run if that is random (Fisher 1935); exact, also for few rows
+    at_most = hypergeom.ppf(1 - FALSE_ALARM, rows + baseline, found, rows) + extra if found else 0.0
+    limit = max(RATE_LIMIT, at_most / rows - max(0.0, found - at_most) / baseline)
     return _figure("drift_rate", ours / rows - theirs / baseline, limit, limit, rows, part)
 
 
-def _rows_alike(lengths: dict[str, int]) -> int:
-    """Return how many rows of one length would make a share of tokens as certain as these rows do (Kish 1965).
+def _effective_rows(lengths: dict[str, int]) -> int:
+    """Return the effective sample size: how many rows of equal length estimate a share of tokens as well (Kish 1965).
 
-    The tokens of a row are not independent of each other: it may be unknown as a whole. In 24,000 made-up pairs of nights
-    of one population, of even and of very uneven lengths, at most one in a thousand was beyond the limit.
+    The tokens of a row are not independent: all of them may be unknown. In 24,000 simulated pairs of runs without drift,
+    of even and of very uneven lengths, at most one in a thousand exceeded the limit.
     """
     tokens, rows, _ = _aligned(lengths, {})
     return max(1, int(np.sum(tokens * rows) ** 2 / np.sum(tokens**2 * rows)))
 
 
 def _noise(bars: int, rows: float, baseline: float) -> float:
-    """Return what the symmetrised chi-square distance of two samples of one population seldom exceeds, by bars and rows.
+    """Return the 99.9 % point of the symmetrised chi-square distance of two samples of one population.
 
-    Both PSI and 8 times the Jensen-Shannon divergence (in nats) come to it where the shares are close.
+    PSI and 8 times the Jensen-Shannon divergence (in nats) approximate that distance where the shares are close.
     """
-    from scipy.stats import chi2  # half a second, which a first run need not wait for
+    from scipy.stats import chi2  # takes half a second, which a first run saves
 
-    return float(chi2.ppf(1 - RARE, bars - 1)) * (1 / rows + 1 / baseline) if bars > 1 else 0.0
+    return float(chi2.ppf(1 - FALSE_ALARM, bars - 1)) * (1 / rows + 1 / baseline) if bars > 1 else 0.0
 
 
 def _figure(metric: str, value: float, warn: float, limit: float, rows: float, part: str = "all") -> DriftFigure:

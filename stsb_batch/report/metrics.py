@@ -1,16 +1,17 @@
 """Regression metrics of scores against labels, with bootstrap intervals. Pure."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 METRICS = ("mse", "rmse", "mae", "pearson", "spearman")
-MAX_GATHERED = 20_000_000  # pairs x draws: above this fewer draws are made, 100 at least
+BOOTSTRAP_CELLS = 20_000_000  # pairs x draws; with more pairs fewer draws are made, at least 100
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval."""
+    """A figure with its 95 % interval; NaN where there is none."""
 
     value: float
     lower: float
@@ -21,16 +22,16 @@ def regression_metrics(labels: np.ndarray, scores: np.ndarray, *, draws: int = 1
     """Return MSE, RMSE, MAE, Pearson and Spearman of scores (pairs,) against labels (pairs,), by name.
 
     Intervals are percentile bootstrap over pairs (Efron 1979). For Spearman the ranks of the full sample are resampled,
-    which spares sorting each draw. A correlation is NaN where scores or labels do not vary.
+    which saves sorting each draw. A correlation is NaN where scores or labels do not vary, everything without pairs.
     """
-    from scipy.stats import rankdata  # half a second, which a run without labels need not wait for
+    from scipy.stats import rankdata  # takes half a second, which a run without labels saves
 
     labels, scores = labels.astype(np.float64), scores.astype(np.float64)
     if len(labels) == 0:
         return {name: Estimate(np.nan, np.nan, np.nan) for name in METRICS}
     ranks = rankdata(labels), rankdata(scores)
     rng = np.random.default_rng(seed)
-    draws = max(100, min(draws, MAX_GATHERED // len(labels)))
+    draws = max(100, min(draws, BOOTSTRAP_CELLS // len(labels)))
     resampled = [_figures(labels, scores, ranks, rng.integers(0, len(labels), len(labels))) for _ in range(draws)]
     values = _figures(labels, scores, ranks, slice(None))
     with np.errstate(invalid="ignore"):
@@ -38,7 +39,7 @@ def regression_metrics(labels: np.ndarray, scores: np.ndarray, *, draws: int = 1
     return {n: Estimate(*map(float, row)) for n, *row in zip(METRICS, values, lower, upper, strict=True)}
 
 
-def _figures(labels: np.ndarray, scores: np.ndarray, ranks: tuple[np.ndarray, np.ndarray], rows) -> list[float]:
+def _figures(labels: np.ndarray, scores: np.ndarray, ranks: tuple[np.ndarray, np.ndarray], rows: Any) -> list[float]:
     errors = scores[rows] - labels[rows]
     mse = float(np.mean(errors**2))
     correlations = [_pearson(labels[rows], scores[rows]), _pearson(ranks[0][rows], ranks[1][rows])]

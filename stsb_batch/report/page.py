@@ -1,24 +1,25 @@
-"""The report of a night as a page: a sentence, charts, this night against the last one and the limits, in Markdown.
+"""The report of a run as a page in Markdown: a sentence, charts, its figures with those of the run before and the limits.
 
-Pure: reports in, text out. Shown on the run page; holds figures and names, never a row's text.
+Pure: reports in, text out. The page has figures and names, never a row's text.
 """
 
 from dataclasses import dataclass
 
 import polars as pl
 
+from stsb_batch.errors import escape_control
 from stsb_batch.report.charts import Point, bars_chart, markdown_image, nights_chart
 from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.sketch import UNKNOWN_LIMIT
 from stsb_batch.report.table import drift_of, figure, metrics_of, parts, whole_share
 from stsb_batch.report.text import METRIC_TITLES, drift_name, duration
 
-NIGHTS = 14  # in the chart of the nights
+NIGHTS = 14  # shown in a chart over nights
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a night is held against: share of rows without a score (to warn), gap to fp32, Pearson with labels."""
+    """The limits of a run: share of rows without a score, difference from fp32, and Pearson against labels (a minimum)."""
 
     bad_rows: float
     parity: float
@@ -27,15 +28,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Night:
-    """A run's report under the name that a person would give it."""
+    """A run's report, with a title for people."""
 
     title: str
     report: pl.DataFrame
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row of the table: a figure now and before, the limit it is held against, PASS, WARN or FAIL (or nothing)."""
+class TableRow:
+    """A row of the table: a figure now and before, its limit, and PASS, WARN, FAIL or nothing."""
 
     name: str
     now: str
@@ -46,14 +47,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Page:
-    """A page in Markdown, and the sentence that it begins with."""
+    """A page in Markdown, and the sentence that it starts with."""
 
     headline: str
     markdown: str
 
 
 def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[tuple[str, str]]) -> Page:
-    """Write the page of a run. `past` holds the runs before it, oldest first; `facts` end the page as (name, value)."""
+    """Return the page of a run. `past` are the runs before it, oldest first; `facts` (name, value) end the page."""
     last = past[-1] if past else None
     lines = _lines(night.report, last.report if last else None, limits)
     first = headline(night, lines)
@@ -78,8 +79,8 @@ def night_page(night: Night, past: list[Night], limits: Limits, *, facts: list[t
     return Page(first, "\n".join(text))
 
 
-def headline(night: Night, lines: list[Line]) -> str:
-    """Say in a sentence what ran and whether all is well."""
+def headline(night: Night, lines: list[TableRow]) -> str:
+    """Return a sentence with what ran and how many checks failed."""
     report, judged = night.report, [line for line in lines if line.verdict]
     rows, scored = figure(report, "rows") or 0, _scored(report)
     failed = [line.name for line in judged if line.verdict == "FAIL"]
@@ -95,18 +96,19 @@ def headline(night: Night, lines: list[Line]) -> str:
     return f"{night.title}: {rows:,.0f} rows by {report['model'][0]} in {duration(seconds)}{missing}. {verdict}"
 
 
-def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> list[Line]:
-    def plain(name: str, metric: str, form: str) -> Line:
-        return Line(name, _shown(report, metric, form), _shown(last, metric, form))
+def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> list[TableRow]:
+    def plain(name: str, metric: str, form: str) -> TableRow:
+        return TableRow(name, _shown(report, metric, form), _shown(last, metric, form))
 
     rows, parity = int(figure(report, "rows") or 0), figure(report, "parity_max_gap")
     is_within = rows - _scored(report) <= whole_share(limits.bad_rows, rows)
-    missing = ["-" if one is None else f"{_missing_share(one):.2%}" for one in (report, last)]
-    left_out = ["-" if one is None else f"{_files_left_out(one):,.0f}" for one in (report, last)]
+    missing, missing_before = ("-" if one is None else f"{_missing_share(one):.2%}" for one in (report, last))
+    left_out, left_out_before = ("-" if one is None else f"{_files_left_out(one):,.0f}" for one in (report, last))
+    within, any_left_out = "PASS" if is_within else "WARN", "WARN" if _files_left_out(report) else "PASS"
     lines = [
         plain("rows", "rows", ",.0f"),
-        Line("rows without a score", *missing, f"≤ {limits.bad_rows:.2%}", "PASS" if is_within else "WARN"),
-        Line("files left out", *left_out, "none", "WARN" if _files_left_out(report) else "PASS"),
+        TableRow("rows without a score", missing, missing_before, f"≤ {limits.bad_rows:.2%}", within),
+        TableRow("files left out", left_out, left_out_before, "none", any_left_out),
         *_metric_lines(report, last, limits),
         *_unknown_lines(report, last),
         plain("median score", "score_p50", ".2f"),
@@ -114,20 +116,20 @@ def _lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> l
     ]
     if parity is not None:
         judged = _at_most(parity, limits.parity, "{:g}")
-        lines.append(Line("largest gap to fp32", f"{parity:.4f}", _shown(last, "parity_max_gap", ".4f"), *judged))
+        lines.append(TableRow("largest gap to fp32", f"{parity:.4f}", _shown(last, "parity_max_gap", ".4f"), *judged))
     return [*lines, plain("rows per second", "rows_per_second", ",.0f"), plain("tokens per pair", "tokens_mean", ".1f")]
 
 
-def _unknown_lines(report: pl.DataFrame, last: pl.DataFrame | None) -> list[Line]:
+def _unknown_lines(report: pl.DataFrame, last: pl.DataFrame | None) -> list[TableRow]:
     share = figure(report, "unknown_token_rate")
     if share is None:
         return []
     limit, verdict = _at_most(share, UNKNOWN_LIMIT, "{:.0%}")
     before = _shown(last, "unknown_token_rate", ".2%")
-    return [Line("unknown tokens", f"{share:.2%}", before, limit, "WARN" if verdict == "FAIL" else verdict)]
+    return [TableRow("unknown tokens", f"{share:.2%}", before, limit, "WARN" if verdict == "FAIL" else verdict)]
 
 
-def _metric_lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> list[Line]:
+def _metric_lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limits) -> list[TableRow]:
     lines = []
     for row in metrics_of(report):
         if row["value"] is None or row["slice"] != "all":
@@ -137,13 +139,13 @@ def _metric_lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limit
         judged = ("", "")
         if name == "pearson":
             judged = (f"≥ {limits.pearson:.2f}", "PASS" if row["value"] >= limits.pearson else "FAIL")
-        lines.append(Line(METRIC_TITLES[name], f"{row['value']:.3f}{interval}", _shown(last, name, ".3f"), *judged))
+        lines.append(TableRow(METRIC_TITLES[name], f"{row['value']:.3f}{interval}", _shown(last, name, ".3f"), *judged))
     return lines
 
 
-def _drift_line(found: DriftFigure) -> Line:
+def _drift_line(found: DriftFigure) -> TableRow:
     form = "{:+.2%}" if found.metric == "drift_rate" else "{:.3f}"
-    return Line(drift_name(found), form.format(found.value), "", f"≤ {form.format(found.limit)}", found.verdict)
+    return TableRow(drift_name(found), form.format(found.value), "", f"≤ {form.format(found.limit)}", found.verdict)
 
 
 def _at_most(value: float, limit: float, form: str) -> tuple[str, str]:
@@ -156,12 +158,18 @@ def _shown(report: pl.DataFrame | None, metric: str, form: str) -> str:
 
 
 def verdict_word(verdict: str) -> str:
-    """Show a verdict: what is not PASS stands out."""
+    """Return a verdict in Markdown, in bold unless it is PASS."""
     return verdict if verdict in ("", "PASS") else f"**{verdict}**"
 
 
+def code(text: object) -> str:
+    """Return a name as Markdown code, whatever characters it has."""
+    name = escape_control(text).replace("`", "'").replace("|", "\\|")
+    return f"`{name}`"
+
+
 def fact_lines(facts: list[tuple[str, str]]) -> list[str]:
-    """Lay (name, value) pairs out as a table; the first of them is its head."""
+    """Return (name, value) pairs as the lines of a Markdown table; the first pair is its head."""
     lines = [f"| {name} | {value} |" for name, value in facts]
     return [*lines[:1], "|---|---|", *lines[1:]] if lines else []
 
@@ -181,10 +189,10 @@ def _files_left_out(report: pl.DataFrame) -> float:
 
 def _notes(report: pl.DataFrame, last: Night | None) -> list[str]:
     if last is None:
-        return ["The first run of its kind: from the next one on there is something to compare with.", ""]
+        return ["This is the first run of its series; the next one will be compared with it.", ""]
     if report["model_digest"][0] != last.report["model_digest"][0]:
         models = f"{last.report['model'][0]} to {report['model'][0]}"
-        return [f"The model changed from {models}, so the scores are not compared with those before.", ""]
+        return [f"The model changed from {models}, so the scores are not compared with those of the run before.", ""]
     return []
 
 
@@ -206,15 +214,15 @@ def _shares(report: pl.DataFrame) -> list[float]:
 
 
 def _nights(nights: list[Night], limits: Limits) -> str:
-    """Draw Pearson with its interval where this night has labels, else the median score with p05 and p95."""
+    """Draw Pearson with its interval if this run has labels, else the median score with p05 and p95."""
     labelled = figure(nights[-1].report, "pearson") is not None
     points = []
     for night in nights[-NIGHTS:]:
         found = [row for row in metrics_of(night.report) if (row["metric"], row["slice"]) == ("pearson", "all")]
         if labelled:
-            values = (found[0]["value"], found[0]["lower"], found[0]["upper"]) if found else (None, None, None)
+            values = [found[0][name] if found else None for name in ("value", "lower", "upper")]
         else:
-            values = tuple(figure(night.report, name) for name in ("score_p50", "score_p05", "score_p95"))
+            values = [figure(night.report, name) for name in ("score_p50", "score_p05", "score_p95")]
         points.append(Point(night.title[5:], *values))
     title = "Pearson against the labels, with 95 % interval" if labelled else "median score, with p05 to p95"
     return markdown_image(title, nights_chart(title, points, limit=limits.pearson if labelled else None))

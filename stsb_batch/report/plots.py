@@ -1,26 +1,39 @@
-"""Two pictures of scores against labels, as PNG: a scatter and the residuals."""
+"""Two plots of scores against labels, as PNG: a scatter plot and the residuals."""
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stsb_batch.errors import storage_error
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SIDE, DPI = 5.0, 120  # inches, dots per inch
-MAX_POINTS = 5_000  # a part's points beyond this many would only paint over each other
+MAX_POINTS = 5_000  # of a part; more would only cover each other
 COLOURS = {"train": "#b8bec9", "val": "#d98c2b", "test": "#2563a8"}
 
 
 def save_plots(parts: dict[str, tuple[np.ndarray, np.ndarray]], title: str, folder: Path) -> list[Path]:
-    """Draw (labels, scores) of each part, each (pairs,), and write `scatter.png` and `residuals.png` into `folder`."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of the font cache it builds once
+    """Draw (labels, scores) of each part, each (pairs,), and write `scatter.png` and `residuals.png` into `folder`.
+
+    Returns the files. Raises `StorageError` or `PermissionDeniedError` when they cannot be written.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it logs that it builds its font cache
     scatter, residuals = _figure("label", "score", _plain(title)), _figure("score", "score - label", _plain(title))
     scatter.gca().plot([0, 5], [0, 5], color="black", linewidth=0.8)
     residuals.gca().axhline(0, color="black", linewidth=0.8)
     for name, (labels, scores) in parts.items():
         rows = np.unique(np.linspace(0, len(labels) - 1, min(MAX_POINTS, len(labels))).astype(int))
-        style = {"s": 7, "alpha": 0.5, "linewidths": 0, "color": COLOURS.get(name, "#2563a8"), "label": _plain(name)}
+        style: dict[str, Any] = {
+            "s": 7,
+            "alpha": 0.5,
+            "linewidths": 0,
+            "color": COLOURS.get(name, "#2563a8"),
+            "label": _plain(name),
+        }
         scatter.gca().scatter(labels[rows], scores[rows], **style)
         residuals.gca().scatter(scores[rows], (scores - labels)[rows], **style)
     paths = [folder / "scatter.png", folder / "residuals.png"]
@@ -35,10 +48,10 @@ def save_plots(parts: dict[str, tuple[np.ndarray, np.ndarray]], title: str, fold
 
 
 def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # which would begin a formula
+    return text.replace("$", r"\$")  # a dollar sign would start a formula
 
 
-def _figure(across: str, up: str, title: str):
+def _figure(across: str, up: str, title: str) -> "Figure":
     """Return a figure with one pair of axes, drawn by Agg, without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

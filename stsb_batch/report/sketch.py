@@ -1,31 +1,33 @@
-"""Figures of scored rows that add up: the sketch of two parts merged is the sketch of all their rows."""
+"""Mergeable figures of scored rows: the merged sketches of two parts are the sketch of all their rows."""
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from stsb_batch.pairs.schema import STATUSES
 
-LOW, HIGH, BIN = -1.0, 6.0, 0.001  # scores are counted in bins of a thousandth; the ends collect what lies outside
+LOW, HIGH, BIN = -1.0, 6.0, 0.001  # scores are counted in bins of a thousandth; the outer bins include what lies outside
 BINS = round((HIGH - LOW) / BIN)
-# share of unknown tokens above which a model cannot be said to read the texts: MiniLM's tokeniser has 0.0 % in 8,933 English
-# pairs, 0 % in made-up German, French or Russian, 5 % in Korean, 10 % in Hindi, 65 % in Chinese, 100 % in Thai
+# share of unknown tokens above which a page warns that the model cannot read the texts; MiniLM's tokeniser has 0.0 % in
+# 8,933 English pairs, 0 % in made-up German, French or Russian, 5 % in Korean, 10 % in Hindi, 65 % in Chinese, 100 % in Thai
 UNKNOWN_LIMIT = 0.02
-ADDITIVE = ("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows", "model_tokens", "filling", "fallback")
-ADDITIVE += ("text_tokens", "unknown_tokens")
+ADDITIVE = (
+    *("rows", "distinct", "tokens", "seconds", "parity_sum", "parity_rows", "model_tokens", "filling", "fallback"),
+    *("text_tokens", "unknown_tokens"),
+)
 
 
 @dataclass
 class Sketch:
-    """Row counts, score and length distributions, parity gaps and time of some scored rows. JSON-able.
+    """Row counts, score and length distributions, parity gaps and times of some scored rows. Can be written as JSON.
 
-    `scores` maps bin -> rows, `lengths` maps tokens -> rows (both sparse), `statuses` maps status -> rows, `stages`
-    maps stage -> seconds. `seconds` is the time from the first window to the last, `distinct` the pairs that went through
-    the model, which saw `model_tokens`, `filling` of them only to fill batches up; `fallback` rows went past the tokeniser's
-    chunk cache. `same_bits` says whether scores were found not to depend on neighbours, None where that was not tried.
-    `text_tokens` are the tokens of scored rows without special ones, `unknown_tokens` those of them for which the vocabulary
-    has no entry; both are 0 in what was written before they were counted. `first_score` is the time from the request to the
-    first scored batch, of the part that had one first.
+    `scores` maps bin -> rows, `lengths` tokens -> rows (both sparse), `statuses` status -> rows, `stages` stage -> seconds.
+    `seconds` is the time from the first window to the last, `first_score` the time from the request to the first scored
+    batch of any part. `distinct` pairs were scored by the model, in `model_tokens` tokens, of which `filling` were padding.
+    `fallback` rows were tokenised without the chunk cache. `same_bits` says whether scores were independent of the other
+    pairs in a batch, None where that was not checked. `text_tokens` are the tokens of scored rows without special tokens,
+    `unknown_tokens` those of them that are not in the vocabulary; sketches of version 0.1.0 have 0 for both.
     """
 
     rows: int = 0
@@ -61,11 +63,11 @@ class Sketch:
             setattr(merged, name, counts)
         return merged
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, value: object) -> "Sketch":
+    def from_json(cls, value: Any) -> "Sketch":
         """Return a sketch from its JSON; raises `ValueError` when that is damaged."""
         try:
             sketch = cls(**value)
@@ -73,14 +75,16 @@ class Sketch:
             counts = [*sketch.statuses.values(), *sketch.scores.values(), *sketch.lengths.values()]
             keys = [*sketch.scores, *sketch.lengths]
         except (TypeError, AttributeError) as error:
-            raise ValueError(f"no sketch ({error})") from None
-        whole = all(isinstance(number, int | float) for number in plain) and all(type(count) is int for count in counts)
+            raise ValueError(f"not a sketch ({error})") from None
+        are_numbers = all(isinstance(number, int | float) for number in plain) and all(
+            type(count) is int for count in counts
+        )
         if (
             sketch.same_bits not in (None, True, False)
-            or not whole
+            or not are_numbers
             or not all(key.isascii() and key.isdigit() for key in keys)
         ):
-            raise ValueError("no sketch")
+            raise ValueError("not a sketch")
         return sketch
 
     @property
@@ -89,11 +93,11 @@ class Sketch:
 
     @property
     def unknown_token_rate(self) -> float:
-        """Return the share of unknown tokens among those of scored texts; NaN without any."""
+        """The share of unknown tokens among the tokens of scored texts; NaN without any."""
         return self.unknown_tokens / self.text_tokens if self.text_tokens else float("nan")
 
     def score_quantiles(self, levels: list[float]) -> list[float]:
-        """Return score quantiles, right to half a thousandth between -1 and 6; NaN without scores."""
+        """Return score quantiles, exact to half a thousandth between -1 and 6; NaN without scores."""
         bins, counts = _sorted(self.scores)
         if not len(bins):
             return [float("nan")] * len(levels)
@@ -120,7 +124,11 @@ class Sketch:
 def sketch_rows(
     scores: np.ndarray, statuses: np.ndarray, lengths: np.ndarray, *, distinct: int, gaps: np.ndarray, seconds: float = 0.0
 ) -> Sketch:
-    """Sketch a window: scores (rows,) with NaN where there is none, status codes, tokens per pair, parity gaps (sample,)."""
+    """Sketch a window of rows.
+
+    `scores`, `statuses` (codes) and `lengths` (tokens per pair) are (rows,); a row without a score has NaN. `gaps` are the
+    differences from fp32 of the parity sample, (sample,).
+    """
     scored = np.isfinite(scores)
     bins = np.clip(np.floor((scores[scored].astype(np.float64) - LOW) / BIN), 0, BINS - 1).astype(np.int64)
     return Sketch(

@@ -1,10 +1,12 @@
-"""The report: one tidy Parquet table, a row per figure, and its reading for people."""
+"""The report: one tidy table with a row per figure, written as Parquet, and look-ups in it."""
 
 import datetime as dt
 import hashlib
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,7 @@ from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.metrics import METRICS, Estimate, regression_metrics
 from stsb_batch.report.sketch import Sketch
 
-SCHEMA = {
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "run_id": pl.String,
     "run_at": pl.Datetime("us", "UTC"),
     "dataset": pl.String,
@@ -33,7 +35,11 @@ QUANTILES = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What every row of a report says of its run."""
+    """The facts of a run that its report repeats in every row, and counts that its rows do not give.
+
+    `bad_files` maps file reason -> files left out. `duplicate_files` are further names of files that were scored once,
+    `skipped_files` files that are not Parquet.
+    """
 
     run_id: str
     run_at: dt.datetime
@@ -45,8 +51,8 @@ class RunFacts:
     parity: str = "not applicable"  # or "compared", "off": whether a sample was compared with fp32 torch
     rows_quarantined: int = 0
     bad_files: dict[str, int] = field(default_factory=dict)
-    doubles: int = 0
-    passed_over: int = 0
+    duplicate_files: int = 0
+    skipped_files: int = 0
 
 
 def build_report(
@@ -56,21 +62,21 @@ def build_report(
     *,
     left_out: int = 0,
     wall_seconds: float = 0.0,
-    drift: list[dict] | None = None,
+    drift: list[dict[str, Any]] | None = None,
 ) -> pl.DataFrame:
-    """Return the report table. `labelled` has `label` and `score`; `left_out` rows had a label that cannot be used.
+    """Return the report table.
 
-    `drift` holds the rows of `drift_rows`.
-
-    `slice` names the part of the rows or the bar of a histogram; engine, precision and parity have their value there.
+    `labelled` has `label` and `score`; `left_out` rows had a label that cannot be used; `drift` are the rows of
+    `drift_rows`. The column `slice` names the part of the rows, or the bar of a histogram; engine, precision and parity are
+    rows whose slice is their value.
     """
     rows = [
         _row("rows", sketch.rows, sketch.rows),
         *[_row("rows_by_status", count, sketch.rows, part=status) for status, count in sorted(sketch.statuses.items())],
         _row("rows_quarantined", facts.rows_quarantined, sketch.rows),
         *[_row("files_left_out", count, sketch.rows, part=reason) for reason, count in sorted(facts.bad_files.items())],
-        _row("files_found_twice", facts.doubles, sketch.rows),
-        _row("files_passed_over", facts.passed_over, sketch.rows),
+        _row("files_found_twice", facts.duplicate_files, sketch.rows),
+        _row("files_passed_over", facts.skipped_files, sketch.rows),
         *_quantile_rows("score", sketch.score_quantiles, sketch.scored),
         *[
             _row("score_histogram", n, sketch.scored, part=f"{low:.1f}-{high:.1f}")
@@ -104,14 +110,14 @@ def build_report(
 
 
 def bottlenecks(stages: dict[str, float]) -> list[tuple[str, float]]:
-    """Return the share of time in which input, engine and output held the run up; nothing without stages."""
-    held = {"input": "wait for input", "engine": "score", "output": "wait for output"}
-    total = sum(stages.get(stage, 0.0) for stage in held.values())
-    return [(name, stages.get(stage, 0.0) / total) for name, stage in held.items()] if total else []
+    """Return the share of time that the run waited for input, engine and output; empty without stages."""
+    waits = {"input": "wait for input", "engine": "score", "output": "wait for output"}
+    total = sum(stages.get(stage, 0.0) for stage in waits.values())
+    return [(name, stages.get(stage, 0.0) / total) for name, stage in waits.items()] if total else []
 
 
-def drift_rows(figures: list[DriftFigure], baseline: str, baseline_rows: int) -> list[dict]:
-    """Return report rows for a comparison with the run `baseline`: above `lower` it warns, above `upper` it alerts."""
+def drift_rows(figures: list[DriftFigure], baseline: str, baseline_rows: int) -> list[dict[str, Any]]:
+    """Return report rows for a comparison with the run `baseline`; `lower` is the warning limit, `upper` the alert limit."""
     rows = [
         _row(figure.metric, Estimate(figure.value, figure.warn, figure.limit), figure.rows, part=figure.part)
         for figure in figures
@@ -123,20 +129,20 @@ def drift_rows(figures: list[DriftFigure], baseline: str, baseline_rows: int) ->
 
 
 def drift_of(report: pl.DataFrame) -> list[DriftFigure]:
-    """Return the comparisons that a report holds, in report order; empty without an earlier run."""
+    """Return the comparisons in a report, in its order; empty without an earlier run."""
     found = report.filter(pl.col("metric").str.starts_with("drift_") & pl.col("upper").is_not_null())
     columns = ("metric", "value", "lower", "upper", "rows", "slice")
     return [DriftFigure(*row) for row in found.select(columns).rows()]
 
 
-def metric_rows(labels: np.ndarray, scores: np.ndarray, part: str = "all") -> list[dict]:
-    """Return the five regression metrics as report rows."""
+def metric_rows(labels: np.ndarray, scores: np.ndarray, part: str = "all") -> list[dict[str, Any]]:
+    """Return the five regression metrics of scores against labels, each (pairs,), as report rows."""
     metrics = regression_metrics(labels, scores)
     return [_row(name, estimate, len(labels), part=part) for name, estimate in metrics.items()]
 
 
-def finish_rows(rows: list[dict], facts: RunFacts) -> pl.DataFrame:
-    """Add the run's facts to report rows and put them into the report's schema."""
+def finish_rows(rows: list[dict[str, Any]], facts: RunFacts) -> pl.DataFrame:
+    """Add the run's facts to report rows and return them as a table with the report's schema."""
     common = {
         "run_id": facts.run_id,
         "run_at": facts.run_at,
@@ -147,7 +153,7 @@ def finish_rows(rows: list[dict], facts: RunFacts) -> pl.DataFrame:
     return pl.DataFrame([common | row for row in rows], schema=SCHEMA)
 
 
-def _row(metric: str, value: float | Estimate, rows: int, *, part: str = "all") -> dict:
+def _row(metric: str, value: float | Estimate, rows: int, *, part: str = "all") -> dict[str, Any]:
     estimate = value if isinstance(value, Estimate) else Estimate(float(value), math.nan, math.nan)
     figures = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
     return {
@@ -158,14 +164,14 @@ def _row(metric: str, value: float | Estimate, rows: int, *, part: str = "all") 
     }
 
 
-def _quantile_rows(name: str, quantiles, rows: int) -> list[dict]:
+def _quantile_rows(name: str, quantiles: Callable[[list[float]], list[float]], rows: int) -> list[dict[str, Any]]:
     values = quantiles(list(QUANTILES.values()))
     return [_row(f"{name}_{level}", value, rows) for level, value in zip(QUANTILES, values, strict=True)]
 
 
 def whole_share(share: float, count: int) -> int:
-    """Return how many of `count` are at most that share of them."""
-    return int(share * count + 1e-9)  # 0.29 of 100 is 29, and 28.999... in binary
+    """Return the largest number of `count` items that is at most `share` of them."""
+    return int(share * count + 1e-9)  # 0.29 of 100 is 28.999... in binary
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -177,7 +183,7 @@ def _total_tokens(sketch: Sketch) -> int:
 
 
 def content_sha256(report: pl.DataFrame) -> str:
-    """Return the SHA-256 of a report's figures, which version 0.1.0 wrote into the footer."""
+    """Return the SHA-256 of a report's figures, as version 0.1.0 wrote it into the footer."""
     return hashlib.sha256(report.write_json().encode()).hexdigest()
 
 
@@ -190,7 +196,7 @@ def report_bytes(report: pl.DataFrame, footer: dict[str, str]) -> bytes:
 
 
 def figure(report: pl.DataFrame, metric: str, part: str = "all") -> float | None:
-    """Look one figure up; None where the report has none."""
+    """Return the value of a metric for a slice; None where the report has none."""
     found = report.filter((pl.col("metric") == metric) & (pl.col("slice") == part))["value"]
     return found[0] if len(found) else None
 
@@ -200,6 +206,6 @@ def parts(report: pl.DataFrame, metric: str) -> list[tuple[str, float]]:
     return list(report.filter(pl.col("metric") == metric).select("slice", "value").rows())
 
 
-def metrics_of(report: pl.DataFrame) -> list[dict]:
-    """Return the regression-metric rows, in report order; empty without labels."""
+def metrics_of(report: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows with regression metrics, in report order; empty without labels."""
     return report.filter(pl.col("metric").is_in(METRICS)).to_dicts()

@@ -1,4 +1,4 @@
-"""A report as a person reads it: in the terminal (rich) and in Markdown (the run page)."""
+"""A report as text for people: the figures of an overview, and tables for the terminal (rich)."""
 
 import polars as pl
 from rich.console import Group, RenderableType
@@ -23,13 +23,13 @@ DRIFT_NAMES = {
 RATE_NAMES = {
     "NULL_INPUT": "rise of null texts",
     "EMPTY_INPUT": "rise of empty texts",
-    "OK_TRUNCATED": "rise of cut texts",
+    "OK_TRUNCATED": "rise of truncated texts",
     UNKNOWN_TOKENS: "rise of unknown tokens",
 }
 
 
 def duration(seconds: float) -> str:
-    """Write a span of time: seconds, minutes, or hours and minutes."""
+    """Return a duration in words: seconds, minutes, or hours and minutes."""
     seconds = round(seconds)
     if seconds < 120:
         return f"{seconds} s"
@@ -38,17 +38,17 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """Write how many of a thing there are."""
+    """Return a number and its noun, in the plural unless the number is 1."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def drift_name(found: DriftFigure) -> str:
-    """Name a comparison with the last night for people."""
+    """Return the name of a comparison for people."""
     return RATE_NAMES[found.part] if found.metric == "drift_rate" else DRIFT_NAMES[found.metric]
 
 
 def drift_summary(report: pl.DataFrame) -> str:
-    """Say in words what moved since the last night; empty where there was none."""
+    """Return the comparisons above their limits in words; empty where there was no earlier run."""
     found = drift_of(report)
     moved = [
         f"{drift_name(one)} {one.value:.3f}, {'limit' if one.verdict == 'FAIL' else 'warning'} "
@@ -60,7 +60,7 @@ def drift_summary(report: pl.DataFrame) -> str:
 
 
 def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
-    """Return the figures that everybody asks for first as (name, value) lines."""
+    """Return the most important figures as (name, value) lines."""
 
     def number(metric: str, form: str = ",.0f") -> str:
         value = figure(report, metric)
@@ -87,7 +87,7 @@ def overview(report: pl.DataFrame) -> list[tuple[str, str]]:
         ("unknown tokens", number("unknown_token_rate", ".2%")),
         ("scoring speed", f"{number('rows_per_second')} rows/s, {number('tokens_per_second')} tokens/s"),
         ("first score after", f"{number('first_score_seconds', '.1f')} s"),
-        ("held up by", ", ".join(f"{name} {share:.0%}" for name, share in parts(report, "bottleneck")) or "-"),
+        ("waited for", ", ".join(f"{name} {share:.0%}" for name, share in parts(report, "bottleneck")) or "-"),
         ("gap to fp32, max / mean", gap if parity in ("", "compared") else parity),
         *([("drift since the last run", drift_summary(report))] if drift_summary(report) else []),
     ]
@@ -111,7 +111,7 @@ def histogram_bars(report: pl.DataFrame) -> list[tuple[str, float, str]]:
 
 
 def report_view(report: pl.DataFrame) -> RenderableType:
-    """Lay a report out for the terminal."""
+    """Return a report for the terminal."""
     head = Table.grid(padding=(0, 2))
     for name, value in overview(report):
         head.add_row(Text(name, style="dim"), escape(value))
@@ -124,16 +124,10 @@ def report_view(report: pl.DataFrame) -> RenderableType:
 
 
 def metrics_table(report: pl.DataFrame) -> RenderableType:
-    """Lay the regression metrics out for the terminal."""
+    """Return the regression metrics for the terminal."""
     table = Table(title="Scores against labels", title_justify="left", title_style="bold")
-    for name, side in (
-        ("part", "left"),
-        ("metric", "left"),
-        ("value", "right"),
-        ("95 % interval", "right"),
-        ("rows", "right"),
-    ):
-        table.add_column(name, justify=side)
+    for name in ("part", "metric", "value", "95 % interval", "rows"):
+        table.add_column(name, justify="left" if name in ("part", "metric") else "right")
     for line in metric_lines(report):
         table.add_row(*map(escape, line))
     return table

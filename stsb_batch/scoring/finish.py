@@ -212,8 +212,8 @@ def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
         parity=_parity(plan),
         rows_quarantined=quarantined,
         bad_files=Counter(bad.error.reason for bad in plan.bad_files),
-        doubles=len(plan.doubles),
-        passed_over=len(plan.passed_over),
+        duplicate_files=len(plan.doubles),
+        skipped_files=len(plan.passed_over),
     )
 
 

@@ -6,7 +6,7 @@ from stsb_batch.errors import escape_control
 from stsb_batch.inference.pipeline import PARITY_TOLERANCE
 from stsb_batch.pairs.layout import report_of
 from stsb_batch.refresh.gate import GateLimits
-from stsb_batch.report.page import NIGHTS, Limits, Night, Page, night_page
+from stsb_batch.report.page import NIGHTS, Limits, Night, Page, code, night_page
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import figure
 from stsb_batch.report.text import drift_summary
@@ -24,16 +24,16 @@ def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
     before = past_runs(request.settings.home, series, before=report["run_at"][0], count=NIGHTS - 1)
     this = Night(series.title or f"{report['run_at'][0]:%Y-%m-%d}", report)
     limits = Limits(request.warn_bad_rows, PARITY_TOLERANCE[plan.choice.precision], GateLimits.floor)
-    left_out = [("left out", _code(bad.error)) for bad in outcome.bad_files[:20]]
+    left_out = [("left out", code(bad.error)) for bad in outcome.bad_files[:20]]
     facts = [
-        ("input", _code(request.location)),
-        ("scores", _code(outcome.target.name)),
-        ("report", _code(report_of(outcome.target))),
-        ("model", f"{report['model'][0]}, {_code(report['model_digest'][0][:12])}"),
+        ("input", code(request.location)),
+        ("scores", code(outcome.target.name)),
+        ("report", code(report_of(outcome.target))),
+        ("model", f"{report['model'][0]}, {code(report['model_digest'][0][:12])}"),
         ("engine", str(plan.choice)),
         *left_out,
-        ("look closer", _code(f"stsb-batch report {outcome.target.name}")),
-        ("check the files", _code(f"stsb-batch verify {outcome.target.name}")),
+        ("look closer", code(f"stsb-batch report {outcome.target.name}")),
+        ("check the files", code(f"stsb-batch verify {outcome.target.name}")),
     ]
     return night_page(this, [Night(run.title, run.report) for run in before], limits, facts=facts)
 
@@ -66,9 +66,3 @@ def drift_alert(outcome: ScoreOutcome) -> str | None:
     if not figure(report, "drift_alerts"):
         return None
     return f"{report['dataset'][0]}, scored by {report['model'][0]}, has drifted: {drift_summary(report)}"
-
-
-def _code(text: object) -> str:
-    """Show a name in Markdown literally, whatever characters it has."""
-    name = escape_control(text).replace("`", "'").replace("|", "\\|")
-    return f"`{name}`"

@@ -16,7 +16,7 @@ from stsb_batch.inference.engines import EngineChoice, choose_engine
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs import sink, source
-from stsb_batch.pairs.listing import describe_passed_over, find_files
+from stsb_batch.pairs.listing import describe_skipped, find_files
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import CONTRACT_VERSION, find_label, kept_names
 from stsb_batch.pairs.source import BadFile, Shard, SourceFile
@@ -129,9 +129,9 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
     if double := next((output for output, count in outputs.items() if count > 1), None):
         raise UsageError(f"{escape_control(double)}: two input files would be written there. Rename one of them.")
     run_id, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
-    if listing.passed_over:
-        log.warning("%s: %s", escape_control(request.location), describe_passed_over(listing.passed_over))
-    doubles, passed_over = listing.doubles, listing.passed_over
+    if listing.skipped:
+        log.warning("%s: %s", escape_control(request.location), describe_skipped(listing.skipped))
+    doubles, passed_over = listing.duplicates, listing.skipped
     return ScorePlan(request, target, shards, bad, doubles, passed_over, checkpoint, choice, max_length, run_id, now)
 
 

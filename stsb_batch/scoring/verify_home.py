@@ -5,8 +5,18 @@ from pathlib import Path
 
 from stsb_batch.durable import file_sha256
 from stsb_batch.errors import BadDataError, StsbBatchError, escape_control, storage_error
-from stsb_batch.models.decisions import FILE, read_decisions
-from stsb_batch.models.registry import CARD, CARD_FILE, MOVES, POINTER, Version, find_version, verified, version_folders
+from stsb_batch.models.decisions import read_decisions
+from stsb_batch.models.registry import (
+    CARD,
+    CARD_FILE,
+    DECISIONS,
+    MOVES,
+    POINTER,
+    Version,
+    find_version,
+    verified,
+    version_folders,
+)
 from stsb_batch.scoring.history import is_checked, is_damaged, reports_folder
 from stsb_batch.scoring.verify import EARLIER, Verification
 from stsb_batch.sealed import read_sealed
@@ -67,8 +77,8 @@ def _versions(home: Path, found: Verification) -> Iterator[str]:
             card, checked = read_sealed(folder / CARD_FILE, CARD)
             version = Version(folder, card)
             _, checked_too = read_decisions(folder)
-            found.files += 1 + (folder / FILE).is_file() + len(card["files"])
-            for name, sure in ((CARD_FILE, checked), (FILE, checked_too)):
+            found.files += 1 + (folder / DECISIONS).is_file() + len(card["files"])
+            for name, sure in ((CARD_FILE, checked), (DECISIONS, checked_too)):
                 if not sure:
                     found.notes.append(f"{folder / name}: cannot be checked ({EARLIER}).")
             verified(version)

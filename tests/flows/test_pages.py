@@ -50,7 +50,7 @@ def test_a_moved_night_says_so_on_its_page_and_as_an_event(harness, plain_engine
     first = score_night(tmp_path, "2026-01-01", make_pairs(100))
     doubled = make_pairs(100).with_columns(sentence1=pl.col("sentence1") + " " + pl.col("sentence2"))
     second = score_night(tmp_path, "2026-01-02", doubled)
-    assert "first run of its kind" in artifacts(first)["score-report"]
+    assert "first run of its series" in artifacts(first)["score-report"]
     page = artifacts(second)["score-report"]
     assert page.startswith("**2026-01-02: 100 rows by sts@1")
     assert "lengths moved (KS)" in page.splitlines()[0]

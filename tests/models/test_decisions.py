@@ -57,6 +57,6 @@ def test_newest_passed_skips_refused_and_rejected(tmp_path: Path, bert: Path):
 def test_a_broken_file_is_named(tmp_path: Path, bert: Path):
     """Decisions that are not JSON are told with their file."""
     version = add_version(tmp_path, bert)
-    (version.path / decisions.FILE).write_text("{")
+    (version.path / registry.DECISIONS).write_text("{")
     with pytest.raises(ModelIntegrityError, match=r"decisions\.json: not JSON"):
         decisions.is_rejected(version)

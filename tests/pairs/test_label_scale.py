@@ -14,12 +14,12 @@ from stsb_batch.pairs.label_scale import doubt, is_on_scale, map_labels, parse_s
     ("values", "said"),
     [
         ([0, 1, 0], r"the scale is 0 to 5, but the labels are only 0 \(2\), 1 \(1\)\. .*--label-scale .*0,1\."),
-        ([-1, 0, 1, 1], r"only -1 \(1\), 0 \(1\), 1 \(2\), 1 outside of it\. .*-1,1\."),
-        ([-1, 4, 5], r"only -1 \(1\), 4 \(1\), 5 \(1\), 1 outside of it"),
-        (range(101), r"101 labels from 0 to 100, 95 outside of it\. .*0,100\."),
+        ([-1, 0, 1, 1], r"only -1 \(1\), 0 \(1\), 1 \(2\), 1 outside it\. .*-1,1\."),
+        ([-1, 4, 5], r"only -1 \(1\), 4 \(1\), 5 \(1\), 1 outside it"),
+        (range(101), r"101 labels from 0 to 100, 95 outside it\. .*0,100\."),
         (np.linspace(0, 1, 50), r"50 labels from 0 to 1\. .*0,1\."),
         ([0, 1, 2], r"only 0 \(1\), 1 \(1\), 2 \(1\)"),
-        ([0, 0], r"only 0 \(2\)\. If theirs is another, name it: --label-scale LOW,HIGH\."),
+        ([0, 0], r"only 0 \(2\)\. If they are on another scale, use --label-scale LOW,HIGH\."),
     ],
 )
 def test_labels_that_do_not_look_like_their_scale_are_named(values, said: str):

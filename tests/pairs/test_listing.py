@@ -46,7 +46,7 @@ def test_other_files_are_counted_and_named(tmp_path: Path):
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")
     listing = find_files(str(tmp_path))
-    assert (names(listing), list(map(str, listing.passed_over))) == (["a.parquet"], ["empty", "notes.txt", "pipe"])
+    assert (names(listing), list(map(str, listing.skipped))) == (["a.parquet"], ["empty", "notes.txt", "pipe"])
 
 
 def test_partition_keys_may_begin_with_an_underscore(tmp_path: Path):
@@ -60,7 +60,7 @@ def test_folders_that_a_glob_matches_are_walked(tmp_path: Path):
     write_pairs(tmp_path, "n=1/a.parquet", "n=2/k=1/b.parquet")
     assert names(find_files(str(tmp_path / "n=*"))) == ["n=1/a.parquet", "n=2/k=1/b.parquet"]
     listing = find_files(str(tmp_path / "**"))
-    assert (names(listing), listing.doubles) == (["n=1/a.parquet", "n=2/k=1/b.parquet"], [])
+    assert (names(listing), listing.duplicates) == (["n=1/a.parquet", "n=2/k=1/b.parquet"], [])
 
 
 MARKS = ["_delta_log/00000000000000000000.json", "metadata/00001-9c5a.metadata.json", "metadata/v2.gz.metadata.json"]
@@ -95,7 +95,7 @@ def test_same_file_by_two_names_is_read_once(tmp_path: Path):
     (tmp_path / "c.parquet").symlink_to(tmp_path / "a.parquet")
     listing = find_files(str(tmp_path))
     assert [str(relative) for _, relative in listing.files] == ["a.parquet"]
-    assert [str(name) for name in listing.doubles] == ["b.parquet", "c.parquet"]
+    assert [str(name) for name in listing.duplicates] == ["b.parquet", "c.parquet"]
 
 
 def test_glob_paths_are_relative_to_its_fixed_part(tmp_path: Path):

@@ -14,10 +14,10 @@ def test_missing_column_names_those_found_and_the_option():
         pa.schema([("id", pa.int64()), ("sentence1", pa.string()), ("sentence_2", pa.string())]), Columns()
     )
     assert problem == (
-        "has no column 'sentence2' (found: id, sentence1, sentence_2; near: sentence_2, sentence1). Name it with --right"
+        "has no column 'sentence2' (found: id, sentence1, sentence_2; similar: sentence_2, sentence1). Name it with --right"
     )
     problems = check_columns(pa.schema([("Sentence1", pa.string()), ("SENTENCE2", pa.string())]), Columns())
-    assert [problem.partition("near: ")[2].split(",")[0] for problem in problems] == ["Sentence1", "SENTENCE2"]
+    assert [problem.partition("similar: ")[2].split(",")[0] for problem in problems] == ["Sentence1", "SENTENCE2"]
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from stsb_batch.pairs.thrift import (
     LIST,
     STRUCT,
     TRUE,
-    Cut,
     Struct,
     ThriftError,
+    Truncated,
     read_struct,
     write_struct,
 )
@@ -54,7 +54,7 @@ def test_what_is_written_is_read_again(fields: Struct):
     """Law: reading what was written gives the same struct, to its last byte; cut anywhere it says so."""
     content = write_struct(fields)
     assert read_struct(content) == (fields, len(content))
-    with pytest.raises(Cut):
+    with pytest.raises(Truncated):
         read_struct(content[:-1])
 
 

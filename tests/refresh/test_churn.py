@@ -39,5 +39,5 @@ def test_limit_refuses(limit: float | None, passed: bool):
     """The largest share that crosses a threshold is held against the limit, where there is one."""
     churn = measure_churn(OLD, np.array([1.0, 3.0, 3.0, 2.0, 1.0, 0.6]), (2.5, 4.0))
     check = churn_check(churn, limit)
-    assert check[0] is passed
-    assert "40.00% cross 2.5, 20.00% cross 4" in check[1]
+    assert check.passed is passed
+    assert "40.00% cross 2.5, 20.00% cross 4" in check.detail

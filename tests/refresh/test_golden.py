@@ -24,15 +24,15 @@ def scored(bert: Path, settings: Settings) -> pl.DataFrame:
 
 def test_fresh_process_gives_the_same_scores(bert: Path, scored: pl.DataFrame, settings: Settings):
     """A child that loads the folder anew reproduces the scores; other scores are told by their gap."""
-    assert reproduce_scores(bert, scored, settings)[0]
-    passed, said = reproduce_scores(bert, scored.with_columns(pl.col("score") + 0.25), settings)
-    assert not passed
-    assert "largest gap 0.25" in said
+    assert reproduce_scores(bert, scored, settings).passed
+    check = reproduce_scores(bert, scored.with_columns(pl.col("score") + 0.25), settings)
+    assert not check.passed
+    assert "largest difference 0.25" in check.detail
 
 
 def test_folder_that_cannot_be_loaded_fails_the_check(scored: pl.DataFrame, settings: Settings, tmp_path: Path):
     """A folder that a fresh process cannot load is a failed check with the reason, not a crash of the refresh."""
-    passed, said = reproduce_scores(tmp_path / "nowhere", scored, settings)
-    assert not passed
-    assert "a fresh process cannot score with the checkpoint" in said
-    assert "config.json is missing" in said
+    check = reproduce_scores(tmp_path / "nowhere", scored, settings)
+    assert not check.passed
+    assert "a fresh process cannot score with the checkpoint" in check.detail
+    assert "config.json is missing" in check.detail

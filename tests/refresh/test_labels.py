@@ -135,7 +135,7 @@ def test_other_column_names(tmp_path: Path):
     assert load_labels(str(tmp_path / "l.parquet"), Columns("a", label="gold")).train.height == 40
     with pytest.raises(
         BadDataError,
-        match=r"no column 'sentence1' \(found: id, a, sentence2, gold; near: sentence2\). Name it with --left",
+        match=r"no column 'sentence1' \(found: id, a, sentence2, gold; similar: sentence2\). Name it with --left",
     ):
         load_labels(str(tmp_path / "l.parquet"), Columns())
 

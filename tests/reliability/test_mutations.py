@@ -68,7 +68,7 @@ def peak_memory(sandbox: Sandbox) -> int:
     """Return the peak memory of a sandbox's process in bytes; 0 when the last file has killed it (and
     where there is no /proc)."""
     child = sandbox._child
-    lines = Path(f"/proc/{child.pid}/status").read_text().splitlines() if child and Path("/proc").is_dir() else []
+    lines = Path(f"/proc/{child.process.pid}/status").read_text().splitlines() if child and Path("/proc").is_dir() else []
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM")), 0)
 
 

@@ -44,7 +44,7 @@ def test_half_width_is_the_order_statistic():
     assert conformal(np.zeros(19), errors, np.zeros(1), np.zeros(1)).half_width == 18.0
     few = conformal(np.zeros(8), errors[:8], np.zeros(1), np.zeros(1))
     assert few.half_width is None
-    assert few.said == "8 pairs are too few to say how far a label is from its score"
+    assert few.summary == "8 pairs are too few to estimate how far labels are from scores"
 
 
 def test_plots_are_png_files(tmp_path: Path):

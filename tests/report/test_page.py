@@ -118,7 +118,7 @@ def test_labels_are_held_against_the_floor():
 
 def test_first_night_and_new_model_are_explained():
     """The page says why there is nothing to compare with, or why scores are not compared."""
-    assert "first run of its kind" in night_page(night("2026-01-02", sketch()), [], LIMITS, facts=[])
+    assert "first run of its series" in night_page(night("2026-01-02", sketch()), [], LIMITS, facts=[])
     last = night("2026-01-01", sketch(), model="sts@0", model_digest="c" * 64)
     assert "from sts@0 to sts@1" in night_page(night("2026-01-02", sketch()), [last], LIMITS, facts=[])
 

@@ -33,8 +33,8 @@ def test_the_map_stands_on_the_card(percent: Path, bert: Path, tmp_path: Path, c
     version = refresh(request).version
     assert version.card["labels"]["scale"] == [0, 100]
     show_version(version, [], as_json=False)
-    assert "label scale        0 to 100, mapped on 0 to 5" in capsys.readouterr().out
-    assert "| scale of the labels | 0 to 100, mapped on 0 to 5 |" in refresh_page(refresh(request)).markdown
+    assert "label scale        0 to 100, mapped to 0 to 5" in capsys.readouterr().out
+    assert "| scale of the labels | 0 to 100, mapped to 0 to 5 |" in refresh_page(refresh(request)).markdown
     assert find_done(plan_refresh(request)).version.reference == version.reference
     assert find_done(plan_refresh(replace(request, columns=Columns(label_scale=(-20.0, 120.0))))) is None
     make_pairs(200).write_parquet(tmp_path / "plain.parquet")

@@ -45,9 +45,9 @@ def test_files_beside_the_output_that_are_not_ours_stay(beside: str, tmp_path: P
     """A foreign file where the report or the quarantine goes is refused, as input and as a neighbour."""
     write(tmp_path / "in.parquet")
     content = write(tmp_path / beside).read_bytes()
-    with pytest.raises(CannotCreateError, match="exists from another plan"):
+    with pytest.raises(CannotCreateError, match="was written for another input"):
         score(tmp_path / "in.parquet", bert, tmp_path / "out.parquet")
-    with pytest.raises(UsageError, match="report or quarantine goes there"):
+    with pytest.raises(UsageError, match="report or quarantine would be written there"):
         score(tmp_path / beside, bert, tmp_path / "out.parquet", overwrite=True)
     assert (tmp_path / beside).read_bytes() == content
 
@@ -69,7 +69,7 @@ def test_overwrite_removes_our_files_only(tmp_path: Path, bert: Path):
     score(tmp_path / "in", bert, tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out/q.parquet").exists()
     foreign = write(tmp_path / "out/mine/p.parquet")
-    with pytest.raises(CannotCreateError, match="not our own"):
+    with pytest.raises(CannotCreateError, match="was not written by stsb-batch"):
         score(tmp_path / "in", bert, tmp_path / "out", overwrite=True)
     assert foreign.is_file()
 
@@ -255,7 +255,7 @@ def test_an_output_that_is_not_utf8(place: bytes, tmp_path: Path, bert: Path):
     path.write_bytes(path.read_bytes().replace(place, b"\xff\xfe" + place[2:]))
     with contextlib.suppress(NothingToReadError):  # what is left says nothing of us
         assert verify_output(path, settings=load_settings()).problems
-    with pytest.raises(CannotCreateError, match="exists from another plan"):
+    with pytest.raises(CannotCreateError, match="was written for another input"):
         score(tmp_path / "in.parquet", bert, path)
     score(tmp_path / "in.parquet", bert, path, overwrite=True)
     assert verify_output(path, settings=load_settings()).problems == []
