@@ -1,7 +1,7 @@
-"""Prefect flows: names, retries, artifacts. The work is done by stsb_batch; nothing here computes.
+"""Prefect flows: names, retries, artifacts. The work is done in stsb_batch; nothing here computes.
 
-Prefect's files lie in our home, offline by default, with signs of life often enough for a dead run to be found soon: set
-before Prefect is imported, since it reads them once. What the library logs goes to the run page.
+Prefect's files lie in our home, offline by default, with heartbeats often enough that a dead run is found soon. Set before
+Prefect is imported, since it reads them once. What the library logs goes to the run page.
 """
 
 import logging
@@ -20,7 +20,7 @@ from prefect.logging.handlers import APILogHandler
 
 from stsb_batch.errors import StsbBatchError
 
-TAG = "stsb-batch"  # of all our runs, their subflows too: the dead-run automation knows them by it
+TAG = "stsb-batch"  # of all our runs and subflows: the dead-run automation selects by it
 
 
 def send_logs(name: str) -> None:
@@ -38,8 +38,8 @@ def send_logs(name: str) -> None:
     library.addHandler(ours)
 
 
-def say_in_a_line(record: logging.LogRecord) -> bool:
-    """Leave the traceback out where a run ends with an error that was foreseen: its message says what to do."""
+def drop_traceback(record: logging.LogRecord) -> bool:
+    """Leave out the traceback of an expected error: its message says what to do."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, StsbBatchError) and error.exit_code != StsbBatchError.exit_code:
         record.exc_info = None
@@ -47,5 +47,5 @@ def say_in_a_line(record: logging.LogRecord) -> bool:
 
 
 for runs in ("prefect.flow_runs", "prefect.task_runs"):
-    logging.getLogger(runs).addFilter(say_in_a_line)
+    logging.getLogger(runs).addFilter(drop_traceback)
 send_logs("stsb_batch")

@@ -1,4 +1,4 @@
-"""Somebody decides: the form on a refresh that is suspended, and what becomes of the answer."""
+"""Manual approval: the form on a suspended refresh, and the answer."""
 
 from typing import Literal
 
@@ -40,9 +40,9 @@ def can_suspend() -> bool:
 
 
 def is_resumed() -> bool:
-    """Say whether this run was suspended for a decision before and goes on now.
+    """Say whether this run was suspended for a decision before and continues now.
 
-    Its run count does not tell: a retry raises it, Resume leaves it.
+    Its run count does not show it: a retry raises it, Resume leaves it.
     """
     context = FlowRunContext.get()
     policy = context.flow_run.empirical_policy if context and context.flow_run else None
@@ -50,9 +50,9 @@ def is_resumed() -> bool:
 
 
 def ask(outcome: RefreshOutcome) -> Decision:
-    """Suspend the run until somebody has filled in the form; the process ends, and a new one goes on with the answer."""
+    """Suspend the run until the form is filled in; the process ends, and a new one continues with the answer."""
     if not is_resumed():
-        events.tell(events.WAITING, f"{outcome.version.reference} passed its gate and waits for a decision")
+        events.emit(events.WAITING, f"{outcome.version.reference} passed its gate and awaits approval")
     checks = "\n".join(f"- {line}" for line in (*outcome.decision.checks, *outcome.decision.notes))
     description = f"**{outcome.version.reference}** passed its gate. Make it the champion?\n\n{checks}"
     form = Decision.with_initial_data(description=description)
@@ -60,7 +60,7 @@ def ask(outcome: RefreshOutcome) -> Decision:
 
 
 def waiting_run() -> str | None:
-    """Name the refresh that waits for a decision, if there is one."""
+    """Name the refresh that awaits approval, if there is one."""
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED]))
     paused = FlowRunFilter(state=state, tags=FlowRunFilterTags(all_=[TAG]))
     with get_client(sync_client=True) as client:

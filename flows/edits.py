@@ -44,7 +44,8 @@ def merge(name: str, wanted: Values, there: Values, last: dict[str, str]) -> tup
 
     What the command does not set is nobody's but the server's; what it no longer sets goes, unless somebody changed it.
     """
-    merged, kept = {}, []
+    merged: Values = {}
+    kept: list[str] = []
     for field in [*wanted, *(field for field in there if field not in wanted)]:
         is_ours = last[field] == _digest(there.get(field)) if field in last else field not in there
         if is_ours or (field in wanted and there.get(field) == wanted[field]):

@@ -15,7 +15,7 @@ def promote_flow(model: Passed = None, by: By = "Prefect UI", reason: Reason = "
     home = load_settings().home
     version = registry.find_version(home, model) if model else decisions.newest_passed(home)
     decisions.approve(home, version, by, reason)
-    return told(f"champion is {version.reference}")
+    return completed(f"champion is {version.reference}")
 
 
 @flow(name="rollback", flow_run_name="rollback", persist_result=False)
@@ -26,12 +26,12 @@ def rollback_flow(by: By = "Prefect UI", reason: Reason = "by hand") -> State:
     version = registry.rollback(home)
     try:
         decisions.record(registry.find_version(home, left), "rollback", by, reason)
-    except StsbBatchError as error:  # a damaged card is a good reason to leave the version
+    except StsbBatchError as error:  # a damaged card is a good reason to roll back
         get_run_logger().warning("not kept with the card of %s: %s", left, error)
-    return told(f"champion is {version.reference}, {left} was left")
+    return completed(f"champion is {version.reference}, it was {left}")
 
 
-def told(message: str) -> State:
+def completed(message: str) -> State:
     """Log a message and end with it."""
     get_run_logger().info(message)
     return Completed(message=message)

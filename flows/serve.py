@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import urlsplit
@@ -33,11 +33,12 @@ from flows.server import prefect_home, server_address
 from stsb_batch.durable import exclusive_lock
 from stsb_batch.errors import ConfigError, UnavailableError, escape_control
 from stsb_batch.refresh.label_files import GLUE
-from stsb_batch.schedule import run_dates as nights
+from stsb_batch.requests import NightlyRequest, options_of
+from stsb_batch.schedule.run_dates import check_schedule, missing_dates, run_date_of, zone
 from stsb_batch.settings import check_prefect_home, load_settings
 
 START_SECONDS, STOP_SECONDS = 180.0, 30.0
-SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and holds no other up
+SETTLE_SECONDS = 150.0  # by then a run that died with the machine is Crashed and blocks no other
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 RUNS_AT_ONCE = 3  # a night, a refresh, and room for a promotion or a rollback
 # Nothing leaves this machine: no analytics, and the UI that does not ask an analytics host from the browser.
@@ -53,43 +54,38 @@ SERVER_SETTINGS = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """What is to run each night, and when. `nightly` holds further parameters of `flows.nightly.run_night`."""
+    """What is to run every night, and when."""
 
-    location: str
-    output: str
+    request: NightlyRequest
     cron: str = "0 2 * * *"
-    timezone: str = "UTC"
-    nightly: dict[str, Any] = field(default_factory=dict)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of the nightly deployment; places are absolute, since a worker runs elsewhere."""
-        places = {"location": self.location, "output": self.output}
-        labels, base = self.nightly.get("labels"), self.nightly.get("base_model")
-        places |= {"labels": labels} if labels and labels != GLUE else {}
-        places |= {"base_model": base} if base and Path(base).exists() else {}
-        return {"timezone": self.timezone} | self.nightly | {name: str(Path(p).absolute()) for name, p in places.items()}
+        """Return the parameters of the nightly deployment; paths are absolute, since a worker runs elsewhere."""
+        options = options_of(self.request)
+        paths = {name: options[name] for name in ("location", "output", "labels", "unlabelled", "churn_sample")}
+        if options.get("base_model") and Path(options["base_model"]).exists():
+            paths["base_model"] = options["base_model"]
+        paths = {name: path for name, path in paths.items() if path and path != GLUE}
+        return options | {name: str(Path(path).absolute()) for name, path in paths.items()}
 
     def check(self) -> dt.datetime:
         """Return the next start, local time; raises `ConfigError` or `UsageError` for what is wrong with the schedule."""
-        nights.output_of(self.output, nights.PLACEHOLDER)
-        here = nights.zone(self.timezone)
-        start = self.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(here)
-        nights.deadline_of(self.nightly.get("done_by"), start, self.timezone)
-        return start
+        check_schedule(self.request)
+        return self.starts(1, dt.datetime.now(dt.UTC))[0].astimezone(zone(self.request.timezone))
 
     def starts(self, count: int, since: dt.datetime) -> list[dt.datetime]:
         """Return the scheduled starts from a moment on, as the server will schedule them."""
         try:
-            schedule = server_schedules.CronSchedule(cron=self.cron, timezone=self.timezone)
+            schedule = server_schedules.CronSchedule(cron=self.cron, timezone=self.request.timezone)
         except ValidationError:
             raise ConfigError(
                 f"{escape_control(self.cron)}: not a cron schedule. Write minute, hour, day, month, weekday: '0 2 * * *'."
             ) from None
-        return asyncio.run(schedule.get_dates(count, start=since))
+        return list(asyncio.run(schedule.get_dates(count, start=since)))
 
 
 def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200, reset: bool = False) -> Iterator[str]:
-    """Run the schedule on this machine until the caller stops; yields lines for a person as things come up.
+    """Run the schedule on this machine until the caller stops; yields lines for people as things start.
 
     Uses the Prefect server that is configured, or the one that answers on the port, or starts one. A second call for the
     same home is refused with `BusyError`. What was started here ends here.
@@ -103,7 +99,7 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200, r
         if not answers(api) and urlsplit(api).hostname in LOOPBACK:
             yield f"starting a Prefect server (log {home / 'server.log'})"
             if earlier := earlier_home():
-                yield f"history  before it was kept in {earlier}; set PREFECT_HOME={earlier} to go on there"
+                yield f"history  was kept in {earlier} before; set PREFECT_HOME={earlier} to continue it"
             stack.enter_context(local_server(urlsplit(api).port or port, home / "server.log"))
         stack.enter_context(temporary_settings({PREFECT_API_URL: api}))
         yield from register(schedule, webhook=webhook, reset=reset)
@@ -114,8 +110,8 @@ def serve(schedule: Schedule, *, webhook: str | None = None, port: int = 4200, r
         yield "Ctrl-C stops"
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(SETTLE_SECONDS)
-        if worker.poll() is None and (night := start_missed_night()):
-            yield f"missed   night {night} has not been scored, it starts now"
+        if worker.poll() is None and (night := start_backfill()):
+            yield f"backfill night {night} has not been scored, it starts now"
         worker.wait()
         raise UnavailableError(
             f"The worker ended by itself (exit code {worker.returncode}). Start `stsb-batch serve` again."
@@ -131,14 +127,14 @@ def register(schedule: Schedule, *, webhook: str | None = None, reset: bool = Fa
     api = server_address()[0]
     if not api or not answers(api):
         raise UnavailableError(f"{api or 'No server is configured'}: no answer. Name a running server in PREFECT_API_URL.")
-    deployments = read_deployments(schedule.parameters(), cron=schedule.cron, timezone=schedule.timezone)
+    deployments = read_deployments(schedule.parameters(), cron=schedule.cron, timezone=schedule.request.timezone)
     kept = apply_deployments(deployments, reset=reset)
     yield f"runs     {', '.join(deployment.name for deployment in deployments)} (work pool {POOL})"
     names, kept_automations = apply_automations(webhook, reset=reset)
-    told = f"{len(names)} automations" if len(names) > 1 else "none; name a webhook with --webhook"
-    yield f"alerts   {told}"
+    alerts = f"{len(names)} automations" if len(names) > 1 else "none; name a webhook with --webhook"
+    yield f"alerts   {alerts}"
     if kept := [*kept, *kept_automations]:
-        yield "changed on the server, and kept (--reset takes it back to what this command says):"
+        yield "changed on the server and kept (--reset overwrites it with what this command says):"
         yield from (f"         {line}" for line in kept)
     yield f"nightly  {_next_start()}"
 
@@ -148,24 +144,24 @@ def _next_start() -> str:
     nightly = read_nightly()
     starts = scheduled_starts(nightly, 1, dt.datetime.now(dt.UTC))
     if not starts:
-        return "is paused on the server, no night starts by itself"
+        return "paused on the server, no night starts by itself"
     schedules = [one.schedule for one in nightly.schedules if one.active and isinstance(one.schedule, CronSchedule)]
     return ", ".join([f"{one.cron} {one.timezone}" for one in schedules] + [f"next {starts[0]:%Y-%m-%d %H:%M}"])
 
 
-def start_missed_night() -> str | None:
-    """Start the newest night if its time passed while nothing ran here; return its date, None when there is nothing to do.
+def start_backfill() -> str | None:
+    """Start the newest run date if its time passed while nothing ran here; returns it, None when there is nothing to do.
 
-    Only where nights have been scored before: a first start scores nothing by itself. Schedule and parameters are those on
-    the server; a schedule that is paused there has missed nothing.
+    Only where run dates have been scored before: a first start scores nothing by itself. Schedule and parameters are those
+    on the server; a schedule that is paused there has missed nothing.
     """
     now, nightly = dt.datetime.now(dt.UTC), read_nightly()
     given = nightly.parameters
     passed = [start for start in scheduled_starts(nightly, 10, now - dt.timedelta(days=8)) if start <= now]
     if not passed:
         return None
-    night = nights.run_date_of(passed[-1], given.get("timezone", "UTC"))
-    if night not in nights.missing_dates(given["location"], given["output"], night):
+    night = run_date_of(passed[-1], given.get("timezone", "UTC"))
+    if night not in missing_dates(given["location"], given["output"], night):
         return None
     run_deployment("nightly/nightly", scheduled_time=passed[-1], timeout=0, as_subflow=False)
     return night
@@ -207,7 +203,7 @@ def local_server(port: int, log: Path) -> Iterator[None]:
 def child(command: list[str], environment: dict[str, str], output: TextIO | None = None) -> Iterator[subprocess.Popen]:
     """Run a Prefect command beside us, in a session of its own so that Ctrl-C reaches it only through us; end it at last.
 
-    Its whole group is asked to end, then, if need be, made to.
+    Its whole group gets SIGTERM, then, if needed, SIGKILL.
     """
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "prefect", *command],

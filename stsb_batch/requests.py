@@ -6,51 +6,16 @@ from these classes. Imports nothing heavy: `--help` needs them all.
 
 import time
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from stsb_batch.errors import UsageError, escape_control
+from stsb_batch.errors import UsageError
+from stsb_batch.fields import Field, Option, check, fields_of
 
 if TYPE_CHECKING:
     from stsb_batch.pairs.schema import Columns
     from stsb_batch.settings import Settings
-
-
-@dataclass(frozen=True)
-class Option:
-    """How a field is asked for: its help text, its bounds, and its name on the command line where that is another one.
-
-    `flags` replaces `--field-name`. With `switches` each of its values has a flag of its own, with a help text. An
-    `argument` has no flag.
-    """
-
-    help: str
-    flags: tuple[str, ...] = ()
-    metavar: str | None = None
-    minimum: float | None = None
-    maximum: float | None = None
-    argument: bool = False
-    switches: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of a request, as the command line, the forms and the pages need it. `default` is MISSING if required."""
-
-    name: str
-    kind: Any
-    default: Any
-    option: Option
-
-    @property
-    def flags(self) -> tuple[str, ...]:
-        return self.option.flags or (f"--{self.name.replace('_', '-')}",)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
 
 def _settings() -> "Settings":
@@ -64,7 +29,7 @@ class _Request:
 
     def __post_init__(self) -> None:
         for spec in fields_of(type(self)).values():
-            _check(spec, getattr(self, spec.name))
+            check(spec, getattr(self, spec.name))
 
 
 class _WithColumns(_Request):
@@ -238,9 +203,13 @@ class NightlyRequest(_Request):
         float, Option("fail a night that is not scored after this many hours; the next run continues", minimum=0.01)
     ] = 10
     deadline: Annotated[
-        str | None, Option("time of day, HH:MM, by which the scores are needed; an alert when they will be late")
+        str | None,
+        Option(
+            "time of day, HH:MM, by which the scores are needed; an alert when they will be late",
+            ("--deadline", "--done-by"),
+        ),
     ] = None
-    score: ScoreRequest | None = None
+    score: ScoreRequest = field(kw_only=True)
     refresh: RefreshRequest | None = None
 
 
@@ -248,18 +217,7 @@ class NightlyRequest(_Request):
 NOT_NIGHTLY = {
     "model": "a night is scored by the champion, a backfilled one by the model of its earlier scores",
 }
-NOT_OPTIONS = ("settings", "requested_at", "score", "refresh")
 Request = TypeVar("Request", bound=_Request)
-
-
-def fields_of(request: type[_Request]) -> dict[str, Field]:
-    """Return a request's fields by name; those of a nightly run include the fields of scoring and refresh."""
-    found = {}
-    for each in fields(request):  # type: ignore[arg-type]  # all requests are dataclasses
-        if each.name not in NOT_OPTIONS:
-            kind, option = get_args(each.type)
-            found[each.name] = Field(each.name, kind, each.default, option)
-    return found
 
 
 def nightly_fields() -> dict[str, Field]:
@@ -281,23 +239,12 @@ def nightly_request(options: Mapping[str, Any]) -> NightlyRequest:
     return NightlyRequest(**own, score=of(ScoreRequest), refresh=of(RefreshRequest) if given.get("labels") else None)
 
 
-def defaults_of(specs: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the defaults of the fields that have one."""
-    return {name: spec.default for name, spec in specs.items() if spec.default is not MISSING}
-
-
-def _check(spec: Field, value: Any) -> None:
-    """Raise `UsageError` for a value that is none of a field's choices, or out of its bounds."""
-    option, flag = spec.option, spec.name if spec.option.switches else spec.flags[0]
-    if spec.choices and value not in spec.choices:
-        raise UsageError(f"{flag} takes {', '.join(spec.choices)}, not '{escape_control(value)}'.")
-    if value is None or option.minimum is None:
-        return
-    if not option.minimum <= value <= (option.maximum if option.maximum is not None else float("inf")):
-        bounds = f"at least {option.minimum:g}" if option.maximum is None else f"{option.minimum:g} to {option.maximum:g}"
-        raise UsageError(f"{flag} takes {bounds}, not {value}.")
-
-
-def is_optional(kind: Any) -> bool:
-    """Say whether a field may be None."""
-    return isinstance(kind, UnionType) and type(None) in get_args(kind)
+def options_of(request: _Request) -> dict[str, Any]:
+    """Return a request's options by field name, as JSON has them: what `nightly_request`, flows and forms take."""
+    found: dict[str, Any] = {}
+    for part in (getattr(request, "refresh", None), getattr(request, "score", None), request):
+        if part:
+            found |= {name: getattr(part, name) for name in fields_of(type(part))}
+    if isinstance(request, NightlyRequest):
+        found = {name: value for name, value in found.items() if name not in NOT_NIGHTLY}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

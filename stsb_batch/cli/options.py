@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from stsb_batch.errors import UsageError
-from stsb_batch.requests import Field, ScoreRequest, fields_of
+from stsb_batch.fields import Field, fields_of
+from stsb_batch.requests import ScoreRequest
 
 METAVARS: dict[Any, str] = {str: "TEXT", str | None: "TEXT", list[str] | None: "TEXT", int: "N", int | None: "N"}
 METAVARS |= {float: "X", float | None: "X"}

@@ -7,7 +7,8 @@ import typer
 
 from stsb_batch.cli.options import AsJson, pick, score_request, takes
 from stsb_batch.errors import GateRefused
-from stsb_batch.requests import RefreshRequest, ScoreRequest, fields_of
+from stsb_batch.fields import fields_of
+from stsb_batch.requests import RefreshRequest, ScoreRequest
 
 training = typer.Typer()
 

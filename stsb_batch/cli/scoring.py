@@ -9,7 +9,8 @@ import typer
 
 from stsb_batch.cli.options import AsJson, pick, score_request, takes
 from stsb_batch.errors import BadDataError
-from stsb_batch.requests import ScoreRequest, fields_of
+from stsb_batch.fields import fields_of
+from stsb_batch.requests import ScoreRequest
 
 STARTED = time.time()
 scoring = typer.Typer()

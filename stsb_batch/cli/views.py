@@ -82,7 +82,7 @@ def show_outcome(outcome: ScoreOutcome, *, as_json: bool) -> None:
                 "rows": outcome.rows,
                 "rows_without_score": outcome.bad_rows,
                 "files_left_out": [bad.to_json() for bad in outcome.bad_files],
-                "remarks": list(outcome.remarks),
+                "remarks": list(outcome.warnings),
                 "shards": outcome.shards,
                 "shards_scored_now": outcome.shards_scored,
                 "seconds": round(outcome.seconds, 3),

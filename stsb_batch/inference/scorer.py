@@ -47,10 +47,21 @@ def reference_choice(choice: EngineChoice) -> EngineChoice:
 
 
 def open_plain_scorer(checkpoint: Checkpoint, settings: Settings) -> PairScorer:
-    """Open a checkpoint with the torch engine in fp32, which is the quickest to open and what engines are compared with."""
+    """Open a checkpoint with the torch engine in fp32, which engines are compared with."""
+    return _open(checkpoint, choose_engine("torch", "fp32"), settings)
+
+
+def open_small_scorer(checkpoint: Checkpoint, settings: Settings) -> PairScorer:
+    """Open a checkpoint for few pairs: torch in fp32, the quickest to open, unless the settings name engine or precision."""
+    engine = "torch" if settings.engine == "auto" else settings.engine
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    return _open(checkpoint, choose_engine(engine, precision), settings)
+
+
+def _open(checkpoint: Checkpoint, choice: EngineChoice, settings: Settings) -> PairScorer:
     return open_scorer(
         checkpoint,
-        choose_engine("torch", "fp32"),
+        choice,
         max_length=min(settings.max_length, checkpoint.max_length),
         max_tokens=settings.max_tokens,
         fixed_shapes=settings.fixed_shapes,
@@ -77,9 +88,9 @@ def same_bits(scorer: PairScorer, checkpoint: Checkpoint, cache: Path) -> bool |
 
 
 def score_pair(left: str, right: str, *, model: str, settings: Settings) -> tuple[float, Checkpoint]:
-    """Score one pair with the torch engine in fp32, which is the quickest to open."""
+    """Score one pair."""
     checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
-    scores = score_texts(open_plain_scorer(checkpoint, settings), [left], [right])
+    scores = score_texts(open_small_scorer(checkpoint, settings), [left], [right])
     if np.isnan(scores[0]):
         raise BadDataError("A text is blank, so the pair has no score. Give two texts.")
     return float(scores[0]), checkpoint

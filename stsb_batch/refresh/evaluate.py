@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from stsb_batch.inference.pipeline import PairScorer
-from stsb_batch.inference.scorer import open_plain_scorer, score_texts
+from stsb_batch.inference.scorer import open_small_scorer, score_texts
 from stsb_batch.models.checkpoint import Checkpoint
 from stsb_batch.models.registry import resolve_model
 from stsb_batch.pairs.schema import Columns
@@ -58,14 +58,14 @@ def evaluate_labels(reference: str, *, model: str, columns: Columns, settings: S
     else:
         named = [(name or "all", frame) for name, frame in read.frames.items()]
     checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
-    return evaluate(checkpoint, named, dataset=Path(reference).name, settings=settings)
+    scorer = open_small_scorer(checkpoint, settings)
+    return evaluate(checkpoint, scorer, named, dataset=Path(reference).name)
 
 
 def evaluate(
-    checkpoint: Checkpoint, parts: Iterable[tuple[str, pl.DataFrame]], *, dataset: str, settings: Settings
+    checkpoint: Checkpoint, scorer: PairScorer, parts: Iterable[tuple[str, pl.DataFrame]], *, dataset: str
 ) -> Evaluation:
     """Score each part (`left`, `right`, `label`) and measure it; pairs without a score count for none of the figures."""
-    scorer = open_plain_scorer(checkpoint, settings)
     scored = {name: _scored(scorer, frame) for name, frame in parts}
     rows = []
     for name, frame in scored.items():
@@ -81,8 +81,8 @@ def evaluate(
         dataset=dataset,
         model=checkpoint.name,
         model_digest=checkpoint.digest,
-        engine="torch",
-        precision="fp32",
+        engine=scorer.engine.choice.engine,
+        precision=scorer.engine.choice.precision,
     )
     return Evaluation(finish_rows(rows, facts), scored, reliability(*pairs_of(scored[main])), symmetry, promise)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from stsb_batch.durable import file_sha256, json_sha256
-from stsb_batch.errors import BadDataError, GateRefused, StsbBatchError, UsageError, storage_error
+from stsb_batch.errors import BadDataError, BusyError, GateRefused, StsbBatchError, UsageError, storage_error
+from stsb_batch.inference.scorer import open_plain_scorer
 from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import WEIGHTS, Checkpoint, load_tokenizer, open_checkpoint
@@ -135,7 +136,7 @@ def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path
     from stsb_batch.refresh.train import train
 
     sweep_staging(plan.request.settings.home)
-    folder = registry.staging_folder(plan.request.settings.home, json_sha256(plan.fingerprint)[:32])
+    folder = _staging(plan)
     candidate = folder / "candidate"
     with registry.staging_lock(folder):
         try:
@@ -156,6 +157,11 @@ def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path
     return candidate
 
 
+def _staging(plan: RefreshPlan) -> Path:
+    """Return the folder where the candidate of a plan is trained."""
+    return registry.staging_folder(plan.request.settings.home, json_sha256(plan.fingerprint)[:32])
+
+
 def _storage_fault(error: Exception) -> OSError | None:
     """Find the operating system's error behind what libraries make of it while they save; None where there is none."""
     if isinstance(error, StsbBatchError):
@@ -172,6 +178,8 @@ def _storage_fault(error: Exception) -> OSError | None:
 
 def judge_candidate(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
     """Measure a candidate on all splits, hold it against the champion on the test pairs, register it with its card."""
+    if candidate.parent != _staging(plan):
+        raise BusyError(f"{plan.request.labels}: the labels or the base model changed during the refresh. Run it again.")
     with registry.staging_lock(candidate.parent):
         try:
             outcome = _judge(plan, candidate)
@@ -186,7 +194,8 @@ def _judge(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
     home, request, labels = plan.request.settings.home, plan.request, plan.labels
     checkpoint, champion = open_checkpoint(candidate, "candidate"), current_champion(home)
     trained = not _made_before(plan)
-    found = evaluate(checkpoint, labels.items(), dataset=Path(request.labels).name, settings=request.settings)
+    scorer = open_plain_scorer(checkpoint, request.settings)
+    found = evaluate(checkpoint, scorer, labels.items(), dataset=Path(request.labels).name)
     churn = _churn(plan, checkpoint, champion) if champion else None
     also = [churn_check(churn.churn, request.max_churn)] if churn else []
     limits = GateLimits(floor=request.floor)

@@ -68,4 +68,6 @@ def _versions_chart(newest: Version) -> str:
         ]
         points.append(Point(version.reference, *(values[0] if values else (None,))))
     title = "Pearson of the versions on their test pairs, with 95 % interval"
-    return markdown_image(title, nights_chart(title, points, limit=GateLimits.floor))
+    return markdown_image(
+        title, nights_chart(title, points, limit=newest.card.get("judged_by", {}).get("floor", GateLimits.floor))
+    )

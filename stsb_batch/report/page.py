@@ -19,11 +19,11 @@ NIGHTS = 14  # shown in a chart over nights
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a run: share of rows without a score, difference from fp32, and Pearson against labels (a minimum)."""
+    """The limits of a run: share of rows without a score, difference from fp32, and Pearson against labels (a minimum, where it is known)."""
 
     bad_rows: float
     parity: float
-    pearson: float
+    pearson: float | None
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _metric_lines(report: pl.DataFrame, last: pl.DataFrame | None, limits: Limit
         name = row["metric"]
         interval = "" if row["lower"] is None else f" ({row['lower']:.3f} to {row['upper']:.3f})"
         judged = ("", "")
-        if name == "pearson":
+        if name == "pearson" and limits.pearson is not None:
             judged = (f"≥ {limits.pearson:.2f}", "PASS" if row["value"] >= limits.pearson else "FAIL")
         lines.append(TableRow(METRIC_TITLES[name], f"{row['value']:.3f}{interval}", _shown(last, name, ".3f"), *judged))
     return lines

@@ -51,7 +51,7 @@ class ScoreOutcome:
     results: dict[Path, sink.CommittedFile]
 
     @property
-    def remarks(self) -> dict[str, str]:
+    def warnings(self) -> dict[str, str]:
         """Return the warnings about a finished run: words for its state -> figures, limit and option."""
         found = {}
         if self.bad_files:
@@ -70,14 +70,14 @@ class ScoreOutcome:
 
     def exit_code(self) -> int:
         """Return 11 when files were left out, 10 when too many rows have no score; 0 for neither, or when lenient."""
-        if not self.remarks or self.request.strictness == "lenient":
+        if not self.warnings or self.request.strictness == "lenient":
             return 0
         return 11 if self.bad_files else 10
 
     def explain(self) -> str | None:
         """Explain the exit code in a line; None without a warning."""
         code = self.exit_code()
-        return f"Exit code {code or '0 (--lenient)'}: {'; '.join(self.remarks.values())}." if self.remarks else None
+        return f"Exit code {code or '0 (--lenient)'}: {'; '.join(self.warnings.values())}." if self.warnings else None
 
 
 def finish_job(plan: ScorePlan, scored: list[ShardResult]) -> ScoreOutcome:

@@ -2,10 +2,10 @@
 
 import json
 
-from stsb_batch.errors import escape_control
+from stsb_batch.errors import StsbBatchError, escape_control
 from stsb_batch.inference.pipeline import PARITY_TOLERANCE
+from stsb_batch.models.registry import find_version
 from stsb_batch.pairs.layout import report_of
-from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.report.page import NIGHTS, Limits, Night, Page, code, night_page
 from stsb_batch.report.sketch import Sketch
 from stsb_batch.report.table import figure
@@ -23,7 +23,7 @@ def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
     series = series_of(request.location, request.columns)
     before = past_runs(request.settings.home, series, before=report["run_at"][0], count=NIGHTS - 1)
     this = Night(series.title or f"{report['run_at'][0]:%Y-%m-%d}", report)
-    limits = Limits(request.warn_bad_rows, PARITY_TOLERANCE[plan.choice.precision], GateLimits.floor)
+    limits = Limits(request.warn_bad_rows, PARITY_TOLERANCE[plan.choice.precision], _floor(plan))
     left_out = [("left out", code(bad.error)) for bad in outcome.bad_files[:20]]
     facts = [
         ("input", code(request.location)),
@@ -36,6 +36,15 @@ def score_page(outcome: ScoreOutcome, plan: ScorePlan) -> Page:
         ("check the files", code(f"stsb-batch verify {outcome.target.name}")),
     ]
     return night_page(this, [Night(run.title, run.report) for run in before], limits, facts=facts)
+
+
+def _floor(plan: ScorePlan) -> float | None:
+    """Return the Pearson that the gate asked of the model that scored; None for a model that passed no gate here."""
+    try:
+        card = find_version(plan.request.settings.home, plan.checkpoint.name).card
+    except StsbBatchError:
+        return None
+    return card.get("judged_by", {}).get("floor")
 
 
 def shard_rows(outcome: ScoreOutcome, plan: ScorePlan) -> list[dict]:

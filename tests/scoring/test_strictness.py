@@ -30,7 +30,7 @@ def test_one_limit_decides_exit_code_line_and_page(request_: ScoreRequest, limit
     outcome = score_dataset(request)
     page = score_page(outcome, plan_score(request))
     assert outcome.exit_code() == code
-    assert (outcome.explain() is None, outcome.remarks == {}, "All checks passed" in page.headline) == (code == 0,) * 3
+    assert (outcome.explain() is None, outcome.warnings == {}, "All checks passed" in page.headline) == (code == 0,) * 3
     assert code == 0 or "WARN: rows without a score" in page.headline
 
 
@@ -42,7 +42,7 @@ def test_files_left_out_do_not_hide_rows_without_a_score(request_: ScoreRequest,
         "Exit code 11: files left out: 1 (b.parquet CORRUPT_FILE; --on-bad-file); 3 of 100 rows (3.00%) have no score "
         "(NULL_INPUT 3), the limit is 1.00% (--warn-bad-rows)."
     )
-    assert list(outcome.remarks) == ["files left out", "many rows without a score"]
+    assert list(outcome.warnings) == ["files left out", "many rows without a score"]
     assert "2 of 3 WARN: rows without a score, files left out." in score_page(outcome, plan_score(request_)).headline
 
 
