@@ -57,13 +57,9 @@ def _parameters(spec: Field) -> list[inspect.Parameter]:
     if option.argument:
         return [_parameter(spec.name, spec.kind, default, typer.Argument(metavar=option.metavar, help=option.help))]
     kind = list[str] | None if spec.kind == tuple[str, ...] | None else spec.kind
-    form = {
-        "help": option.help,
-        "metavar": option.metavar or METAVARS.get(kind),
-        "min": option.minimum,
-        "max": option.maximum,
-    }
-    return [_parameter(spec.name, kind, default, typer.Option(*spec.flags, **form))]  # type: ignore[call-overload]
+    metavar, (low, high) = option.metavar or METAVARS.get(kind), (option.minimum, option.maximum)
+    given = typer.Option(*spec.flags, help=option.help, metavar=metavar, min=low, max=high)
+    return [_parameter(spec.name, kind, default, given)]
 
 
 def _parameter(name: str, kind: Any, default: Any, given: Any) -> inspect.Parameter:

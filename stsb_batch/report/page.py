@@ -19,7 +19,7 @@ NIGHTS = 14  # shown in a chart over nights
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a run: share of rows without a score, difference from fp32, and Pearson against labels (a minimum, where it is known)."""
+    """The limits of a run: share of rows without a score, difference from fp32, and a minimum for Pearson."""
 
     bad_rows: float
     parity: float

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stsb_batch import __version__
 from stsb_batch.cli import output as terminal
-from stsb_batch.cli.output import out, say
+from stsb_batch.cli.output import echo, out
 from stsb_batch.models.registry import promote
 from stsb_batch.scoring.monitor import RunMonitor
 from tests.builders import add_version, make_pairs
@@ -183,7 +183,7 @@ def test_help_lists_the_exit_codes():
         (64, ["score"], "Missing argument"),
         (64, ["score", "IN", "--wrong"], "No such option"),
         (64, ["score", "IN", "-o", "IN"], "the output is the input"),
-        (64, ["refresh", "--labels", "IN", "--recipe", "other"], "no such recipe"),
+        (64, ["refresh", "--labels", "IN", "--recipe", "other"], "Invalid value for '--recipe'"),
         (64, ["refresh", "--labels", "IN", "--max-churn", "0.1"], "--max-churn needs --churn-sample"),
         (64, ["refresh", "--labels", "IN", "--thresholds", "high"], "not numbers"),
         (66, ["refresh", "--labels", "IN", "--base-model", "./nowhere"], "no such folder"),
@@ -198,13 +198,13 @@ def test_help_lists_the_exit_codes():
         (66, ["score", "IN", "--model", "sts@9"], "no such model version"),
         (69, ["score", "IN", "--precision", "fp16"], "needs a CUDA device"),
         (78, ["score", "IN", "--engine", "onnx"], "Unknown engine 'onnx'. There are: auto, torch, openvino."),
-        (64, ["score", "IN", "--on-bad-row", "drop"], "--on-bad-row takes keep, quarantine, fail, not 'drop'."),
+        (64, ["score", "IN", "--on-bad-row", "drop"], "Invalid value for '--on-bad-row'"),
         (64, ["score", "IN", "--score-column", ""], "--score-column is an empty string"),
         (64, ["score", "IN", "--lenient", "--strict"], "contradict each other"),
         (64, ["evaluate", "IN", "--label-scale", "5,0"], "not a scale"),
         (64, ["score", "IN", "--warn-bad-rows", "7"], "less than or equal to 1"),
         (64, ["nightly", "IN", "-o", "out", "--done-by", "25:99"], "25:99: not a time of day"),
-        (64, ["nightly", "IN", "-o", "out", "--night", "2026-13-01"], "2026-13-01: not a night"),
+        (64, ["nightly", "IN", "-o", "out", "--night", "2026-13-01"], "2026-13-01: not a date"),
         (66, ["verify", "IN"], "in.parquet: not an output of stsb-batch"),
     ],
 )
@@ -284,7 +284,7 @@ def test_signals_stop_soon_and_the_rerun_ends_well(champion: Path, tmp_path: Pat
     command = [
         sys.executable,
         "-m",
-        "stsb_batch.cli.main",
+        "stsb_batch",
         "score",
         tmp_path / "in",
         "--engine",
@@ -334,7 +334,7 @@ def test_lines_stay_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]):
     """A line longer than a terminal is wide is not broken: whoever searches the output finds the sentence."""
     line = " ".join(["word"] * 60)
     out.print(line)
-    say(line)
+    echo(line)
     assert capsys.readouterr() == (f"{line}\n", f"{line}\n")
 
 

@@ -20,7 +20,7 @@ def test_a_decision_that_comes_too_late_is_kept(harness, bert: Path, tmp_path: P
     given = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert), "approval": "manual"}
     made = made_from_plan(plan_refresh(RefreshRequest(given["labels"], str(bert))), bert, settings.home)
     told, shown = [], []
-    monkeypatch.setattr(events, "tell", lambda event, _: told.append(event))
+    monkeypatch.setattr(events, "emit", lambda event, _: told.append(event))
     monkeypatch.setattr(flow, "publish_refresh", shown.append)
     with get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow(flow.refresh_flow), "refresh")

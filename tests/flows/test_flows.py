@@ -165,7 +165,7 @@ def nightly(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess:
     command = [
         sys.executable,
         "-m",
-        "stsb_batch.cli.main",
+        "stsb_batch",
         "nightly",
         tmp_path / "in",
         "-o",

@@ -182,9 +182,11 @@ def test_stopped_in_the_gate_trains_nothing_again(request_: RefreshRequest, monk
 
 def test_what_can_be_refused_is_refused_before_training(champion: registry.Version, request_: RefreshRequest):
     """A name that cannot be, a floor beyond r, and a damaged champion are told while nothing has been trained."""
-    for asked in (replace(request_, name="Bad Name"), replace(request_, name="champion.json"), replace(request_, floor=2.0)):
+    for asked in (replace(request_, name="Bad Name"), replace(request_, name="champion.json")):
         with pytest.raises(UsageError):
             plan_refresh(asked)
+    with pytest.raises(UsageError, match="--floor takes -1 to 1"):
+        replace(request_, floor=2.0)
     weights = champion.path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelIntegrityError):
@@ -241,7 +243,7 @@ def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
     assert "90 % interval" in page.markdown
     assert "| test | Pearson | " in page.markdown
     assert page.markdown.count("(data:image/svg+xml;base64,") == 1
-    assert "| champion it was held against | sts@1 |" in page.markdown
+    assert "| champion it was compared with | sts@1 |" in page.markdown
 
 
 def test_page_of_a_version_that_is_there_says_so(request_: RefreshRequest):

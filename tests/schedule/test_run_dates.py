@@ -9,6 +9,7 @@ import pytest
 from stsb_batch.durable import file_sha256
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.pairs import sink, source
+from stsb_batch.requests import nightly_request
 from stsb_batch.schedule import run_dates as night
 from tests.builders import make_pairs
 
@@ -224,5 +225,5 @@ def test_other_dates_and_names_beside_a_pattern_are_no_nights_of_it(tmp_path: Pa
 @pytest.mark.parametrize("output", ["scores/night={night}.parquet", "scores/{night}/out.parquet"])
 def test_an_output_named_like_a_file_is_refused(output: str):
     """Kind: a pattern that names a file. A single file has no `_SUCCESS`, so such a night would never be done."""
-    with pytest.raises(UsageError, match=r"a night's scores are a folder"):
-        night.check_choices(output, None, "UTC", None)
+    with pytest.raises(UsageError, match=r"the scores of a night are a folder"):
+        night.check_schedule(nightly_request({"location": "in", "output": output}))

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from stsb_batch.errors import BadDataError, BusyError, CannotCreateError, StorageError, UsageError
-from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure, parts
 from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import open_job, score_dataset
@@ -237,8 +236,8 @@ def test_columns_are_chosen_and_renamed(pairs_file: Path, bert: Path):
     """--left, --right, --keep, --label and --score-column decide what is read and written; a label need not be kept."""
     frame = pl.read_parquet(pairs_file).rename({"sentence1": "a", "sentence2": "b", "label": "gold"}).with_columns(score=1.0)
     frame.write_parquet(pairs_file)
-    columns = Columns("a", "b", "gold", ("id",), "sim")
-    outcome = score_dataset(score_request(pairs_file, bert, columns=columns))
+    names = {"left": "a", "right": "b", "label": "gold", "keep": ("id",), "score_column": "sim"}
+    outcome = score_dataset(score_request(pairs_file, bert, **names))
     assert pl.read_parquet(outcome.target.single).columns == ["id", "sim", "sim_status"]
     assert {"mse", "rmse", "mae", "pearson", "spearman"} <= set(outcome.report["metric"])
 

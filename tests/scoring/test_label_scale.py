@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from stsb_batch.cli.model_views import show_version
-from stsb_batch.pairs.schema import Columns
 from stsb_batch.refresh.job import find_done, plan_refresh, refresh
 from stsb_batch.refresh.page import refresh_page
 from stsb_batch.report.table import figure
@@ -15,7 +14,7 @@ from stsb_batch.requests import RefreshRequest, ScoreRequest
 from stsb_batch.scoring.job import score_dataset
 from tests.builders import make_pairs
 
-PERCENT = Columns(label_scale=(0.0, 100.0))
+PERCENT = "0,100"
 
 
 @pytest.fixture
@@ -29,16 +28,16 @@ def percent(tmp_path: Path) -> Path:
 def test_the_map_stands_on_the_card(percent: Path, bert: Path, tmp_path: Path, capsys):
     """Kind: labels on another scale. Mapped they are those of 0 to 5; the card, its view and its page say the map; the same
     labels on another scale are other labels, for which a refresh is due."""
-    request = RefreshRequest(str(percent), str(bert), columns=PERCENT, floor=-1.0)
+    request = RefreshRequest(str(percent), str(bert), label_scale=PERCENT, floor=-1.0)
     version = refresh(request).version
     assert version.card["labels"]["scale"] == [0, 100]
     show_version(version, [], as_json=False)
     assert "label scale        0 to 100, mapped to 0 to 5" in capsys.readouterr().out
     assert "| scale of the labels | 0 to 100, mapped to 0 to 5 |" in refresh_page(refresh(request)).markdown
     assert find_done(plan_refresh(request)).version.reference == version.reference
-    assert find_done(plan_refresh(replace(request, columns=Columns(label_scale=(-20.0, 120.0))))) is None
+    assert find_done(plan_refresh(replace(request, label_scale="-20,120"))) is None
     make_pairs(200).write_parquet(tmp_path / "plain.parquet")
-    plain = plan_refresh(replace(request, labels=str(tmp_path / "plain.parquet"), columns=Columns()))
+    plain = plan_refresh(replace(request, labels=str(tmp_path / "plain.parquet"), label_scale=None))
     assert plain.labels.train["label"].to_list() == pytest.approx(plan_refresh(request).labels.train["label"].to_list())
 
 
@@ -48,7 +47,7 @@ def test_scores_are_held_against_mapped_labels(percent: Path, bert: Path, tmp_pa
     request = ScoreRequest(str(percent), str(tmp_path / "out.parquet"), model=str(bert), settings=exact)
     first = score_dataset(request).report
     assert "percent.parquet: the scale is 0 to 5, but 200 labels from 0 to 100" in caplog.text
-    again = score_dataset(replace(request, columns=PERCENT))
+    again = score_dataset(replace(request, label_scale=PERCENT))
     assert (again.shards_scored, figure(again.report, "labels_left_out")) == (0, 0)
     assert figure(first, "labels_left_out") > 0
-    assert score_dataset(replace(request, columns=PERCENT)).report["run_id"][0] == again.report["run_id"][0]
+    assert score_dataset(replace(request, label_scale=PERCENT)).report["run_id"][0] == again.report["run_id"][0]

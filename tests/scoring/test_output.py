@@ -14,7 +14,6 @@ import pytest
 
 from stsb_batch.cli.views import read_report
 from stsb_batch.errors import BadDataError, BadFileError, CannotCreateError, NothingToReadError, UsageError
-from stsb_batch.pairs.schema import Columns
 from stsb_batch.report.table import figure
 from stsb_batch.scoring.plan import allowance
 from stsb_batch.scoring.verify import verify_output
@@ -175,14 +174,14 @@ def test_large_numbers_called_label_are_no_labels(tmp_path: Path, bert: Path):
 def test_decimals_are_labels(tmp_path: Path, bert: Path):
     """A column of decimals is as good a label as one of floats."""
     path = write(tmp_path / "in.parquet", label=pl.lit("2.5").cast(pl.Decimal(3, 1)), other=pl.lit(2.5))
-    reports = [score(path, bert, columns=Columns(label=label)).report for label in ("label", "other")]
+    reports = [score(path, bert, label=label).report for label in ("label", "other")]
     assert figure(reports[0], "mse") == figure(reports[1], "mse")
 
 
 def test_metrics_follow_the_label_column(tmp_path: Path, bert: Path):
     """The same scores against another label are another report; nothing is scored again."""
     path = write(tmp_path / "in.parquet", label=pl.lit(1.0), rating=pl.lit(4.0))
-    first, second = (score(path, bert, columns=Columns(label=label)) for label in (None, "rating"))
+    first, second = (score(path, bert, label=label) for label in (None, "rating"))
     assert second.shards_scored == 0
     assert figure(first.report, "mse") != figure(second.report, "mse")
 
