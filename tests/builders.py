@@ -67,10 +67,12 @@ def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
     return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
 
 
-def make_checkpoint(folder: Path) -> Path:
-    """Save the MiniLM encoder with a head of fixed weights, so that its scores are the same everywhere."""
+def make_checkpoint(folder: Path, layers: int = 6) -> Path:
+    """Save MiniLM's first layers, all by default, under a head of fixed weights: its scores are the same everywhere."""
     base = find_base_model("minilm")
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    model.bert.encoder.layer = model.bert.encoder.layer[:layers]
+    model.config.num_hidden_layers = layers
     with torch.no_grad():
         model.classifier.weight.copy_(torch.linspace(-1, 1, model.config.hidden_size).unsqueeze(0))
         model.classifier.bias.fill_(2.5)
