@@ -3,7 +3,6 @@
 import os
 import tempfile
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +22,6 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: our kernels run on the CPU
 
-from stsb_batch.refresh import golden  # noqa: E402
 from stsb_batch.settings import Settings, load_settings  # noqa: E402
 from tests.builders import STSB, make_checkpoint, make_pairs  # noqa: E402
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert  # noqa: E402
@@ -56,12 +54,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("STSB_BATCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")
-
-
-@pytest.fixture
-def golden_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Score golden pairs in this process: a fresh one takes seconds, and tests about something else need none."""
-    monkeypatch.setattr(golden, "_ask_fresh_process", lambda asked: CompletedProcess([], 0, golden.answer(asked), ""))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,18 @@ from stsb_batch.settings import Settings
 
 PAIRS = 32
 SECONDS = 300.0
+Ask = Callable[[str], subprocess.CompletedProcess[str]]  # question as JSON -> what the process that answered it has left
 
 
-def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> Check:
+def ask_fresh_process(question: str) -> subprocess.CompletedProcess[str]:
+    """Let a child process answer a question."""
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "stsb_batch.refresh.golden"]
+    return subprocess.run(  # noqa: S603 - our own module
+        command, input=question, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings, ask: Ask = ask_fresh_process) -> Check:
     """Score up to `PAIRS` of the scored pairs (`left`, `right`, `score`) in a child process and hold them against the gate's
     limit; a child that fails is a failed check."""
     rows = np.unique(np.linspace(0, scored.height - 1, PAIRS).astype(int))
@@ -29,7 +39,7 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
         "settings": settings.model_dump(mode="json"),
     }
     try:
-        done = _ask_fresh_process(json.dumps(question))
+        done = ask(json.dumps(question))
     except subprocess.TimeoutExpired:
         return False, f"a fresh process did not score {len(rows)} pairs within {SECONDS:.0f} s"
     if done.returncode:
@@ -37,13 +47,6 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
         return False, f"a fresh process cannot score with the checkpoint ({said})"
     scores = np.array(json.loads(done.stdout.splitlines()[-1]), np.float32)
     return golden_check(float(np.max(np.abs(scores - golden["score"].to_numpy()))), len(rows))
-
-
-def _ask_fresh_process(question: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "stsb_batch.refresh.golden"]
-    return subprocess.run(  # noqa: S603 - our own module
-        command, input=question, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
 
 
 def main() -> None:

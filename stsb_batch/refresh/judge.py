@@ -10,7 +10,7 @@ from stsb_batch.inference.scorer import score_texts
 from stsb_batch.models.registry import Version, verified
 from stsb_batch.refresh.evaluate import Evaluation
 from stsb_batch.refresh.gate import Check, GateDecision, GateLimits, decide, leak_check
-from stsb_batch.refresh.golden import reproduce_scores
+from stsb_batch.refresh.golden import Ask, ask_fresh_process, reproduce_scores
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.settings import Settings
 
@@ -26,10 +26,11 @@ def judge(
     limits: GateLimits,
     also: Sequence[Check] = (),
     settings: Settings,
+    ask: Ask = ask_fresh_process,
 ) -> GateDecision:
     """Hold a candidate, evaluated in `found`, against the limits and the champion on the frozen test pairs."""
     test = found.parts["test"]
-    checks = [leak_check(labels.leaked, test.height, limits), reproduce_scores(candidate, test, settings), *also]
+    checks = [leak_check(labels.leaked, test.height, limits), reproduce_scores(candidate, test, settings, ask), *also]
     theirs = None
     if champion:
         theirs = score_texts(verified(champion), test["left"].to_list(), test["right"].to_list(), settings=settings)
