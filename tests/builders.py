@@ -15,6 +15,8 @@ from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
 from stsb_batch.refresh.job import RefreshPlan
+from stsb_batch.refresh.labels import Labels
+from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import SCHEMA
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.job import score_dataset
@@ -40,6 +42,28 @@ def make_pairs(count: int, seed: int = 0) -> pl.DataFrame:
     shared = [len(set(a.split()) & set(b.split())) / len(set(a.split())) for a, b in zip(left, right, strict=True)]
     return pl.DataFrame(
         {"id": range(count), "sentence1": left, "sentence2": right, "label": np.array(shared, np.float32) * 5}
+    )
+
+
+def write_pairs(root: Path, *found: str) -> None:
+    """Write two pairs to each named file below a folder."""
+    for name in found:
+        make_pairs(2).write_parquet(root / name, mkdir=True)
+
+
+def make_labels(rows: int = 96) -> Labels:
+    """Make labelled pairs: so many rows of train, 20 each of val and test."""
+    frame = make_pairs(rows + 40).select(left="sentence1", right="sentence2", label="label")
+    return Labels(frame[:rows], frame[rows : rows + 20], frame[rows + 20 :])
+
+
+def make_sketch(scores: list[float | None]) -> Sketch:
+    """Make the sketch of rows with these scores; None has no score and the status NULL_INPUT."""
+    array = np.array([np.nan if score is None else score for score in scores], np.float32)
+    statuses = np.where(np.isnan(array), 2, 0).astype(np.int8)
+    lengths = np.where(np.isnan(array), 0, 3 + np.arange(len(array)) % 7).astype(np.int32)
+    return sketch_rows(
+        array, statuses, lengths, distinct=len(array), gaps=np.abs(array[:2][~np.isnan(array[:2])]), seconds=0.5
     )
 
 
