@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+import typer.main
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from stsb_batch.cli.main import app
 from stsb_batch.inference.tokens import PairTokenizer
 from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
@@ -65,6 +67,13 @@ def make_sketch(scores: list[float | None]) -> Sketch:
     return sketch_rows(
         array, statuses, lengths, distinct=len(array), gaps=np.abs(array[:2][~np.isnan(array[:2])]), seconds=0.5
     )
+
+
+def verbs() -> list[list[str]]:
+    """List the words of each verb of the command line, as `models list`."""
+    commands = typer.main.get_command(app).commands
+    nested = [[name, verb] for name, group in commands.items() for verb in getattr(group, "commands", ())]
+    return [[name] for name, command in commands.items() if not hasattr(command, "commands")] + nested
 
 
 def plain_settings(**changes) -> Settings:

@@ -13,7 +13,6 @@ from stsb_batch.inference.scorer import score_pair
 from stsb_batch.models import registry
 from stsb_batch.refresh import job
 from stsb_batch.refresh.job import RefreshRequest, plan_refresh
-from stsb_batch.refresh.page import refresh_page
 from stsb_batch.settings import Settings
 from tests.builders import add_version, make_pairs
 from tests.fakes import answer_here
@@ -224,23 +223,3 @@ def test_registry_that_cannot_be_written_leaves_champion_and_no_candidate(
         refresh(replace(new_labels(request_), name="other"))
     assert registry.find_version(settings.home, "champion").reference == champion.reference
     assert not list((settings.home / "models/.staging").iterdir())
-
-
-def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
-    """The refresh's page begins with the verdict and has the checks, the metrics with intervals, a chart of the versions."""
-    refresh(request_)
-    make_pairs(200, seed=5).write_parquet(request_.labels)
-    page = refresh_page(refresh(replace(request_, floor=0.999)))
-    assert page.headline == "sts@2 was refused by the gate, the champion stays."
-    assert page.markdown.startswith(f"**{page.headline}**")
-    assert "above the floor 1.00 | **FAIL** |" in page.markdown
-    assert "90 % interval" in page.markdown
-    assert "| test | Pearson | " in page.markdown
-    assert page.markdown.count("(data:image/svg+xml;base64,") == 1
-    assert "| champion it was held against | sts@1 |" in page.markdown
-
-
-def test_page_of_a_version_that_is_there_says_so(request_: RefreshRequest):
-    """A refresh that found its work done says on its page that nothing was trained."""
-    refresh(request_)
-    assert "nothing was trained" in refresh_page(refresh(request_)).markdown
