@@ -4,7 +4,7 @@ import ipaddress
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import Requirement
 
 from stsb_batch.errors import StsbBatchError
-from stsb_batch.inference.engines import choose_engine
+from stsb_batch.inference.engines import EngineChoice, choose_engine
 from stsb_batch.models.hub import hub_answers
 from stsb_batch.models.registry import champions, list_versions
 from stsb_batch.scoring.verify import Verification
@@ -71,10 +71,10 @@ def packages(distribution: str = "stsb-batch") -> Finding:
     return Finding("packages", OK, f"stsb-batch {version(distribution)}, {count} requirements met")
 
 
-def device(settings: Settings) -> Finding:
+def device(settings: Settings, choose: Callable[..., EngineChoice] = choose_engine) -> Finding:
     """Say which engine, device and precision a run would take."""
     try:
-        choice = choose_engine(settings.engine, settings.precision)
+        choice = choose(settings.engine, settings.precision)
     except StsbBatchError as error:
         return Finding("device", FAIL, str(error), "Correct STSB_BATCH_ENGINE or STSB_BATCH_PRECISION, or unset them.")
     if choice.device == "cuda" and not any(map(shutil.which, ("cc", "gcc", "clang"))):
@@ -82,7 +82,7 @@ def device(settings: Settings) -> Finding:
     return Finding("device", OK, f"{choice}, {os.cpu_count()} cores")
 
 
-def disk(home: Path) -> Finding:
+def disk(home: Path, usage: Callable = shutil.disk_usage) -> Finding:
     """Look at the disk below `STSB_BATCH_HOME`: room, and the right to write."""
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not place.is_dir():
@@ -92,7 +92,7 @@ def disk(home: Path) -> Finding:
     except OSError as error:
         remedy = "Give this user the right, make room, or set STSB_BATCH_HOME."
         return Finding("disk", FAIL, f"{place} cannot be written to ({error.strerror})", remedy)
-    free = shutil.disk_usage(place).free
+    free = usage(place).free
     state = FAIL if free < FREE_FAIL else WARN if free < FREE_WARN else OK
     return Finding(
         "disk", state, f"{free / GIB:,.1f} GiB free at {place}", "Make room, or set STSB_BATCH_HOME." * (state != OK)

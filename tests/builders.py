@@ -7,14 +7,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
+import typer.main
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from stsb_batch.cli.main import app
 from stsb_batch.inference.tokens import PairTokenizer, TokenizedPairs
 from stsb_batch.models import registry
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import load_tokenizer, save_checkpoint
 from stsb_batch.refresh.job import RefreshPlan
+from stsb_batch.refresh.labels import Labels
+from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.report.table import SCHEMA
 from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome
@@ -43,6 +47,35 @@ def make_pairs(count: int, seed: int = 0) -> pl.DataFrame:
     )
 
 
+def write_pairs(root: Path, *found: str) -> None:
+    """Write two pairs to each named file below a folder."""
+    for name in found:
+        make_pairs(2).write_parquet(root / name, mkdir=True)
+
+
+def make_labels(rows: int = 96) -> Labels:
+    """Make labelled pairs: so many rows of train, 20 each of val and test."""
+    frame = make_pairs(rows + 40).select(left="sentence1", right="sentence2", label="label")
+    return Labels(frame[:rows], frame[rows : rows + 20], frame[rows + 20 :])
+
+
+def make_sketch(scores: list[float | None]) -> Sketch:
+    """Make the sketch of rows with these scores; None has no score and the status NULL_INPUT."""
+    array = np.array([np.nan if score is None else score for score in scores], np.float32)
+    statuses = np.where(np.isnan(array), 2, 0).astype(np.int8)
+    lengths = np.where(np.isnan(array), 0, 3 + np.arange(len(array)) % 7).astype(np.int32)
+    return sketch_rows(
+        array, statuses, lengths, distinct=len(array), gaps=np.abs(array[:2][~np.isnan(array[:2])]), seconds=0.5
+    )
+
+
+def verbs() -> list[list[str]]:
+    """List the words of each verb of the command line, as `models list`."""
+    commands = typer.main.get_command(app).commands
+    nested = [[name, verb] for name, group in commands.items() for verb in getattr(group, "commands", ())]
+    return [[name] for name, command in commands.items() if not hasattr(command, "commands")] + nested
+
+
 def plain_settings(**changes) -> Settings:
     """Settings for the plain engine in fp32, with small batches."""
     return load_settings().model_copy(update={"engine": "torch", "precision": "fp32", "max_tokens": 512, **changes})
@@ -67,10 +100,12 @@ def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
     return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
 
 
-def make_checkpoint(folder: Path) -> Path:
-    """Save the MiniLM encoder with a head of fixed weights, so that its scores are the same everywhere."""
+def make_checkpoint(folder: Path, layers: int = 6) -> Path:
+    """Save MiniLM's first layers, all by default, under a head of fixed weights: its scores are the same everywhere."""
     base = find_base_model("minilm")
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    model.bert.encoder.layer = model.bert.encoder.layer[:layers]
+    model.config.num_hidden_layers = layers
     with torch.no_grad():
         model.classifier.weight.copy_(torch.linspace(-1, 1, model.config.hidden_size).unsqueeze(0))
         model.classifier.bias.fill_(2.5)

@@ -3,25 +3,45 @@
 import os
 import tempfile
 from pathlib import Path
-from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
 
 for name in list(os.environ):  # the user's settings, before anything reads them
     if name.startswith(("STSB_BATCH_", "PREFECT_")) or name.lower().endswith("_proxy") or name in ("FORCE_COLOR", "COLUMNS"):
         del os.environ[name]
 PREFECT_HOME = tempfile.TemporaryDirectory(prefix="stsb-batch-prefect-")  # of all tests; gone when they end
 os.environ["PREFECT_HOME"] = PREFECT_HOME.name  # before Prefect is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers that each wait for all cores cost more than they gain
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test may ask the network
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported: our kernels run on the CPU
 
-from stsb_batch.refresh import golden  # noqa: E402
 from stsb_batch.settings import Settings, load_settings  # noqa: E402
-from tests.builders import STSB, make_pairs  # noqa: E402
+from tests.builders import STSB, make_checkpoint, make_pairs  # noqa: E402
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert  # noqa: E402
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> "LoadFileScheduling":
+    """Give each worker whole files, and all files that use the Prefect server to one worker.
+
+    `--dist loadgroup` does nothing with pytest 9.2: pytest-xdist 3.8 sets a node id that is no longer read.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            uses_server = file.startswith("tests/flows/") and "harness" in (config.rootpath / file).read_text()
+            return "server" if uses_server else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +57,6 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def golden_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Score golden pairs in this process: a fresh one takes seconds, and tests about something else need none."""
-    monkeypatch.setattr(golden, "_ask_fresh_process", lambda asked: CompletedProcess([], 0, golden.answer(asked), ""))
-
-
-@pytest.fixture
 def settings() -> Settings:
     return load_settings()
 
@@ -55,6 +69,24 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tiny_distilbert, tmp_path_factory.mktemp("models") / "tiny-distilbert")
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MiniLM under a head of fixed weights."""
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "minilm")
+
+
+@pytest.fixture(scope="session")
+def shallow_minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers of MiniLM: the kernels of all six at a third of the time."""
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "shallow-minilm", layers=2)
+
+
+@pytest.fixture(scope="session")
+def conversions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of converted models for all tests that do not look at the conversion itself."""
+    return tmp_path_factory.mktemp("conversions")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from stsb_batch.inference.batches import Batch
 from stsb_batch.inference.engines import Engine, EngineChoice
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import save_checkpoint
+from stsb_batch.refresh.golden import answer
 
 
 class FakeEngine(Engine):
@@ -68,6 +70,11 @@ class SmallDevice(FakeEngine):
             self.shapes.append(batch.input_ids.shape)
             raise RuntimeError(self._words)
         return super().score(batch)
+
+
+def answer_here(question: str) -> CompletedProcess[str]:
+    """Score golden pairs in this process: a fresh one takes seconds, and tests about something else need none."""
+    return CompletedProcess([], 0, answer(question), "")
 
 
 def tiny_bert(vocabulary: int, hidden: int = 32, heads: int = 4, spread: float = 0.3) -> PreTrainedModel:

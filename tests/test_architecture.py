@@ -150,3 +150,21 @@ def test_a_file_name_is_no_pattern():
 def test_files_stay_small():
     """No source file is longer than 300 lines."""
     assert {str(path): count for path in SOURCES if (count := len(path.read_text().splitlines())) > 300} == {}
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+MIRRORED = ("pairs", "models", "refresh", "report", "schedule")
+
+
+@pytest.mark.parametrize("room", MIRRORED)
+def test_each_module_has_its_own_test_file(room: str):
+    """tests/ mirrors the package, so that a reader finds a module's tests by its name."""
+    modules = [path.stem for path in files_in(f"stsb_batch/{room}") if path.name != "__init__.py"]
+    assert [name for name in modules if not (ROOT / f"tests/{room}/test_{name}.py").is_file()] == []
+
+
+def test_helpers_are_never_imported_from_a_test():
+    """What tests share lies in fakes.py, builders.py and modules that are no tests; importing a test would run it twice."""
+    for path in TESTS:
+        found = [name for name in imports(path) if name.startswith("tests.")]
+        assert not [name for name in found if name.split(".")[-1].startswith(("test_", "conftest"))], path

@@ -48,11 +48,15 @@ def states(findings) -> dict[str, str]:
     return {finding.part: finding.state for finding in findings}
 
 
-def test_packages_out_of_range_or_missing_fail(monkeypatch: pytest.MonkeyPatch):
+def test_packages_out_of_range_or_missing_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What is installed is held against what the package asks for; extras do not count."""
     assert doctor.packages().state == "OK"
-    monkeypatch.setattr(doctor, "requires", lambda name: ["polars>=99", "no-such-package", 'x>1; extra == "demo"', "torch"])
-    found = doctor.packages()
+    wanted = ["polars>=99", "no-such-package", 'x>1; extra == "demo"', "torch"]
+    metadata = tmp_path / "made_up-1.0.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Name: made-up\nVersion: 1.0\n" + "".join(f"Requires-Dist: {line}\n" for line in wanted))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = doctor.packages("made-up")
     assert found.state == "FAIL"
     assert "is not >=99" in found.message
     assert "no-such-package is missing" in found.message
@@ -60,11 +64,10 @@ def test_packages_out_of_range_or_missing_fail(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(("free", "state"), [(50, "OK"), (5, "WARN"), (0.5, "FAIL")])
-def test_disk_space(free: float, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_disk_space(free: float, state: str, tmp_path: Path):
     """Little room warns, hardly any fails, also when the folder is not there yet."""
     usage = namedtuple("usage", "free")(int(free * doctor.GIB))
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: usage)
-    found = doctor.disk(tmp_path / "not/yet")
+    found = doctor.disk(tmp_path / "not/yet", lambda _: usage)
     assert (found.state, bool(found.remedy)) == (state, state != "OK")
 
 
@@ -99,12 +102,12 @@ def test_wrong_engine_fails():
     assert "STSB_BATCH_ENGINE" in found.remedy
 
 
-@pytest.mark.parametrize(("compiler", "state"), [("/usr/bin/cc", "OK"), (None, "WARN")])
-def test_gpu_without_a_compiler_is_a_warning(compiler: str | None, state: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("compiler", "state"), [("cc", "OK"), ("none", "WARN")])
+def test_gpu_without_a_compiler_is_a_warning(compiler: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """On CUDA our kernels need a C compiler; without one scoring works and is slower."""
-    monkeypatch.setattr(doctor, "choose_engine", lambda *_: EngineChoice("torch", "cuda", "fp16"))
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: compiler)
-    found = doctor.device(Settings())
+    (tmp_path / compiler).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = doctor.device(Settings(), lambda *_: EngineChoice("torch", "cuda", "fp16"))
     assert found.state == state
     assert found.message.startswith("torch fp16 on cuda")
 

@@ -6,6 +6,7 @@ Run as a module it is that fresh process: a request in JSON on stdin, a JSON lis
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,18 @@ from stsb_batch.settings import Settings
 
 GOLDEN_PAIRS = 32
 TIMEOUT_SECONDS = 300.0
+Ask = Callable[[str], subprocess.CompletedProcess[str]]  # takes a request as JSON
 
 
-def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> Check:
+def ask_fresh_process(request_json: str) -> subprocess.CompletedProcess[str]:
+    """Have a child process answer a request."""
+    command = [sys.executable, "-P", "-W", "ignore", "-m", "stsb_batch.refresh.golden"]
+    return subprocess.run(  # noqa: S603 - our own module
+        command, input=request_json, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+
+
+def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings, ask: Ask = ask_fresh_process) -> Check:
     """Score up to `GOLDEN_PAIRS` of the scored pairs (`left`, `right`, `score`) in a child process and compare the scores.
 
     The check fails where the largest difference exceeds the gate's limit, and where the child fails or exceeds its timeout.
@@ -34,7 +44,7 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
         "settings": settings.model_dump(mode="json"),
     }
     try:
-        child = _ask_fresh_process(json.dumps(request))
+        child = ask(json.dumps(request))
     except subprocess.TimeoutExpired:
         detail = f"a fresh process did not score {len(rows)} pairs within {TIMEOUT_SECONDS:.0f} s"
         return Check(False, "golden_scores", detail)
@@ -43,13 +53,6 @@ def reproduce_scores(folder: Path, scored: pl.DataFrame, settings: Settings) -> 
         return Check(False, "golden_scores", f"a fresh process cannot score with the checkpoint ({reason})")
     scores = np.array(json.loads(child.stdout.splitlines()[-1]), np.float32)
     return golden_check(float(np.max(np.abs(scores - golden["score"].to_numpy()))), len(rows))
-
-
-def _ask_fresh_process(request_json: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "stsb_batch.refresh.golden"]
-    return subprocess.run(  # noqa: S603 - our own module
-        command, input=request_json, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
-    )
 
 
 def answer(request_json: str) -> str:

@@ -22,6 +22,7 @@ from stsb_batch.models.decisions import is_rejected
 from stsb_batch.refresh.churn import churn_check
 from stsb_batch.refresh.evaluate import evaluate
 from stsb_batch.refresh.gate import MIN_TEST, GateDecision, GateLimits, leak_check
+from stsb_batch.refresh.golden import Ask, ask_fresh_process
 from stsb_batch.refresh.judge import gate_rows, judge
 from stsb_batch.refresh.labels import Labels, check_learnable, load_labels
 from stsb_batch.refresh.recipes import Recipe, find_recipe
@@ -176,13 +177,16 @@ def _storage_fault(error: Exception) -> OSError | None:
     return None
 
 
-def judge_candidate(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
-    """Measure a candidate on all splits, hold it against the champion on the test pairs, register it with its card."""
+def judge_candidate(plan: RefreshPlan, candidate: Path, ask: Ask = ask_fresh_process) -> RefreshOutcome:
+    """Measure a candidate on all splits, compare it with the champion on the test pairs, register it with its card.
+
+    `ask` has the golden pairs scored once more, by default in a fresh process.
+    """
     if candidate.parent != _staging(plan):
         raise BusyError(f"{plan.request.labels}: the labels or the base model changed during the refresh. Run it again.")
     with registry.staging_lock(candidate.parent):
         try:
-            outcome = _judge(plan, candidate)
+            outcome = _judge(plan, candidate, ask)
         except Exception:  # but whoever is stopped finds the candidate again
             registry.discard(candidate.parent)
             raise
@@ -190,7 +194,7 @@ def judge_candidate(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
         return outcome
 
 
-def _judge(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
+def _judge(plan: RefreshPlan, candidate: Path, ask: Ask) -> RefreshOutcome:
     home, request, labels = plan.request.settings.home, plan.request, plan.labels
     checkpoint, champion = open_checkpoint(candidate, "candidate"), current_champion(home)
     trained = not _made_before(plan)
@@ -199,7 +203,7 @@ def _judge(plan: RefreshPlan, candidate: Path) -> RefreshOutcome:
     churn = _churn(plan, checkpoint, champion) if champion else None
     also = [churn_check(churn.churn, request.max_churn)] if churn else []
     limits = GateLimits(floor=request.floor)
-    decision = judge(labels, found, candidate, champion, limits=limits, also=also, settings=request.settings)
+    decision = judge(labels, found, candidate, champion, limits=limits, also=also, settings=request.settings, ask=ask)
     metrics = pl.concat([found.report, gate_rows(found.report, decision)])
     metrics.write_parquet(candidate / registry.METRICS)
     card = {
@@ -255,14 +259,16 @@ def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 
-def refresh(request: RefreshRequest, *, progress: Callable | None = None, dry_run: bool = False) -> RefreshOutcome:
+def refresh(
+    request: RefreshRequest, *, progress: Callable | None = None, dry_run: bool = False, ask: Ask = ask_fresh_process
+) -> RefreshOutcome:
     """Run a whole refresh. What passes the gate becomes champion, unless `dry_run`; what does not is kept, with its verdict.
 
     The same labels, base and recipe are not trained twice: then the version that is there is returned. A version whose
     champion was replaced by another refresh meanwhile is kept and not promoted, because it was not held against the new one.
     """
     plan = plan_refresh(request)
-    outcome = find_done(plan) or judge_candidate(plan, train_candidate(plan, progress))
+    outcome = find_done(plan) or judge_candidate(plan, train_candidate(plan, progress), ask)
     if not dry_run and awaits_promotion(request.settings.home, outcome):
         registry.promote_over_parent(request.settings.home, outcome.version, "passed the gate")
     return outcome

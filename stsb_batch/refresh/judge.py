@@ -11,7 +11,7 @@ from stsb_batch.inference.scorer import open_plain_scorer, score_texts
 from stsb_batch.models.registry import Version, verified
 from stsb_batch.refresh.evaluate import Evaluation
 from stsb_batch.refresh.gate import Check, GateDecision, GateLimits, decide, leak_check
-from stsb_batch.refresh.golden import reproduce_scores
+from stsb_batch.refresh.golden import Ask, ask_fresh_process, reproduce_scores
 from stsb_batch.refresh.labels import Labels
 from stsb_batch.settings import Settings
 
@@ -27,13 +27,14 @@ def judge(
     limits: GateLimits,
     also: Sequence[Check] = (),
     settings: Settings,
+    ask: Ask = ask_fresh_process,
 ) -> GateDecision:
     """Compare a candidate with the limits and the champion on the frozen test pairs; `found` is its evaluation.
 
     `also` are checks that were made elsewhere. Raises `ModelIntegrityError` where the champion's files have changed.
     """
     test = found.parts["test"]
-    checks = [leak_check(labels.leaked, test.height, limits), reproduce_scores(candidate, test, settings), *also]
+    checks = [leak_check(labels.leaked, test.height, limits), reproduce_scores(candidate, test, settings, ask), *also]
     champion_scores = None
     if champion:
         scorer = open_plain_scorer(verified(champion), settings)

@@ -19,27 +19,10 @@ from stsb_batch.cli import output as terminal
 from stsb_batch.cli.output import echo, out
 from stsb_batch.models.registry import promote
 from stsb_batch.scoring.monitor import RunMonitor
-from tests.builders import add_version, make_pairs
+from tests.builders import add_version, make_pairs, verbs
 from tests.reliability.harness import Driver
 
-VERBS = [
-    ["score"],
-    ["pair"],
-    ["evaluate"],
-    ["refresh"],
-    ["report"],
-    ["verify"],
-    ["nightly"],
-    ["serve"],
-    ["doctor"],
-    ["bench"],
-    ["demo"],
-    ["models", "list"],
-    ["models", "show"],
-    ["models", "promote"],
-    ["models", "rollback"],
-    ["models", "gc"],
-]
+VERBS = verbs()
 
 
 DRIVERS: list[Driver] = []

@@ -4,6 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.settings import (
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
 
 import flows  # noqa: F401 - its settings come before Prefect's
@@ -12,8 +17,13 @@ from tests.builders import make_champion
 
 @pytest.fixture(scope="session")
 def harness() -> Iterator[None]:
-    """One temporary Prefect server for all flows that run in this process."""
-    with prefect_test_harness(server_startup_timeout=120):
+    """One temporary Prefect server for all flows that run in this process.
+
+    Without heartbeats, for whose thread each run waits up to a second when it ends; and each client would read all
+    certificate authorities for an address on loopback.
+    """
+    quick = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}
+    with temporary_settings(quick), prefect_test_harness(server_startup_timeout=120):
         yield
 
 

@@ -94,7 +94,6 @@ def test_limit_holds_when_its_first_alarm_is_lost(harness, monkeypatch: pytest.M
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
-@pytest.mark.usefixtures("golden_here")
 def test_refresh_flow_promotes_and_does_not_train_twice(harness, plain_engine, bert: Path, tmp_path: Path, settings):
     """The refresh flow trains, gates and promotes; the same labels again are left alone."""
     make_pairs(200).write_parquet(tmp_path / "labels.parquet")

@@ -110,7 +110,6 @@ def test_a_refresh_that_is_not_due_trains_nothing(warehouse, bert: Path, tmp_pat
     assert [version.reference for version in registry.list_versions(settings.home)] == ["sts@1"]
 
 
-@pytest.mark.usefixtures("golden_here")
 def test_a_due_refresh_comes_before_the_scores(warehouse, bert: Path, tmp_path: Path, settings):
     """With new labels and no days to wait a model is trained and gated, and the night is scored by the champion then."""
     make_pairs(200).write_parquet(tmp_path / "labels.parquet")

@@ -15,16 +15,15 @@ from stsb_batch.inference.engines.forward import ExactForward, exact_forward
 from stsb_batch.inference.engines.openvino_engine import compress_weights, ov
 from stsb_batch.models.base import find_base_model
 from stsb_batch.models.checkpoint import open_checkpoint, save_checkpoint
-from tests.builders import make_checkpoint
 from tests.inference.agreement import check_same_bits, reference, scores
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_fp32_equals_transformers(model, engine, request: pytest.FixtureRequest, tmp_path: Path):
+def test_fp32_equals_transformers(model, engine, request: pytest.FixtureRequest, conversions: Path):
     """Batched scores in fp32 are those of plain transformers, pair by pair."""
     folder = request.getfixturevalue(model)
-    assert np.abs(scores(folder, EngineChoice(engine, "cpu", "fp32"), tmp_path) - reference(folder)).max() <= 1e-4
+    assert np.abs(scores(folder, EngineChoice(engine, "cpu", "fp32"), conversions) - reference(folder)).max() <= 1e-4
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
@@ -68,47 +67,45 @@ def test_other_architectures_take_the_plain_path(kind: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_same_pair_same_score_to_the_bit(precision: str, tmp_path: Path):
+def test_same_pair_same_score_to_the_bit(precision: str, shallow_minilm: Path, conversions: Path):
     """With OpenVINO a score depends on nothing but the pair: not on neighbours, batch size, order or window (law 3)."""
-    budgets = [(TokenBudget(tokens), window) for tokens, window in ((32, 60), (100, 7), (4096, 60), (4096, 1))]
+    budgets = [(TokenBudget(tokens), window) for tokens, window in ((32, 24), (100, 7), (4096, 24), (4096, 1))]
     choice = EngineChoice("openvino", "cpu", precision)
-    check_same_bits(open_engine(open_checkpoint(make_checkpoint(tmp_path / "model")), choice, cache=tmp_path), budgets)
+    check_same_bits(open_engine(open_checkpoint(shallow_minilm), choice, cache=conversions), budgets)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_fixed_shapes_give_the_same_bits_on_torch(precision: str, tmp_path: Path):
+def test_fixed_shapes_give_the_same_bits_on_torch(precision: str, shallow_minilm: Path, conversions: Path):
     """With batches filled up, torch too gives a score that does not depend on neighbours, order or window."""
-    budgets = [(TokenBudget(160, fixed_shapes=True), window) for window in (60, 7, 1)]
+    budgets = [(TokenBudget(160, fixed_shapes=True), window) for window in (24, 7, 1)]
     choice = EngineChoice("torch", "cpu", precision)
-    check_same_bits(open_engine(open_checkpoint(make_checkpoint(tmp_path / "model")), choice, cache=tmp_path), budgets)
+    check_same_bits(open_engine(open_checkpoint(shallow_minilm), choice, cache=conversions), budgets)
 
 
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_bf16_follows_fp32(model, engine, request: pytest.FixtureRequest, tmp_path: Path):
+def test_bf16_follows_fp32(model, engine, request: pytest.FixtureRequest, conversions: Path):
     """In bf16 the same model runs: random weights magnify rounding, so agreement is asked for as a correlation."""
     folder = request.getfixturevalue(model)
-    assert np.corrcoef(scores(folder, EngineChoice(engine, "cpu", "bf16"), tmp_path), reference(folder))[0, 1] > 0.99
+    assert np.corrcoef(scores(folder, EngineChoice(engine, "cpu", "bf16"), conversions), reference(folder))[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_bf16_stays_within_tolerance_of_fp32(engine, tmp_path: Path):
+def test_bf16_stays_within_tolerance_of_fp32(engine, minilm: Path, conversions: Path):
     """With the real encoder's weights no score in bf16 is further than 0.05 from fp32 (law 9)."""
-    folder = make_checkpoint(tmp_path / "model")
-    assert np.abs(scores(folder, EngineChoice(engine, "cpu", "bf16"), tmp_path) - reference(folder)).max() <= 0.05
+    assert np.abs(scores(minilm, EngineChoice(engine, "cpu", "bf16"), conversions) - reference(minilm)).max() <= 0.05
 
 
-def test_int8_follows_fp32(tmp_path: Path):
+def test_int8_follows_fp32(minilm: Path, conversions: Path):
     """With the real encoder's weights int8 stays close: 0.03 on average, nowhere more than 0.3; and it is not fp32."""
-    folder = make_checkpoint(tmp_path / "model")
-    gaps = np.abs(scores(folder, EngineChoice("openvino", "cpu", "int8"), tmp_path) - reference(folder))
+    gaps = np.abs(scores(minilm, EngineChoice("openvino", "cpu", "int8"), conversions) - reference(minilm))
     assert 1e-4 < gaps.mean() <= 0.03
     assert gaps.max() <= 0.3
 
 
-def test_int8_leaves_the_head_in_fp32(tmp_path: Path):
+def test_int8_leaves_the_head_in_fp32(minilm: Path, tmp_path: Path):
     """A product with a single row is not compressed: in some processes OpenVINO's kernel for it gave noise."""
-    checkpoint = open_checkpoint(make_checkpoint(tmp_path / "model"))
+    checkpoint = open_checkpoint(minilm)
     open_engine(checkpoint, EngineChoice("openvino", "cpu", "fp32"), cache=tmp_path)
     converted = ov.Core().read_model(next(tmp_path.rglob("model.xml")))
     compress_weights(converted)

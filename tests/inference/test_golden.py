@@ -30,10 +30,10 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_golden_scores(engine: str, tmp_path: Path):
+def test_golden_scores(engine: str, minilm: Path, conversions: Path):
     """Each engine in fp32 gives the recorded scores of the real encoder."""
-    checkpoint = open_checkpoint(make_checkpoint(tmp_path / "model"))
-    scorer = open_scorer(checkpoint, EngineChoice(engine, "cpu", "fp32"), max_length=512, max_tokens=2048, cache=tmp_path)
+    checkpoint = open_checkpoint(minilm)
+    scorer = open_scorer(checkpoint, EngineChoice(engine, "cpu", "fp32"), max_length=512, max_tokens=2048, cache=conversions)
     left, right = zip(*PAIRS, strict=True)
     found = scorer.score(pa.array(left), pa.array(right)).scores
     assert np.abs(found - np.array(json.loads(GOLDEN.read_text()))).max() <= TOLERANCE

@@ -27,6 +27,8 @@ def test_engines_hold_what_they_claim_there(limits: dict[str, str]):
         "pytest",
         "tests/inference/test_engines.py",
         "-q",
+        "-n",
+        "0",
         "-k",
         "not int8 and not bf16 and not fixed_shapes",
         "-p",

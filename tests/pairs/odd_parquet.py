@@ -325,3 +325,21 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+TEXTS = {"sentence1": ["a", "b", "c"], "sentence2": ["d", "e", "f"]}
+
+
+def write(path: Path, columns: dict, **options) -> Path:
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def second_is_bad(rows: int) -> np.ndarray:
+    return np.arange(rows) == 1
+
+
+def same_readings(before: Path, after: Path) -> None:
+    expected, found = readings(before), readings(after, leave_out=2)
+    for reader, reading in expected.items():
+        assert repr(found[reader]) == repr(reading), reader

@@ -10,6 +10,7 @@ from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.refresh.golden import reproduce_scores
 from stsb_batch.settings import Settings
 from tests.builders import make_pairs
+from tests.fakes import answer_here
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def scored(bert: Path, settings: Settings) -> pl.DataFrame:
 def test_fresh_process_gives_the_same_scores(bert: Path, scored: pl.DataFrame, settings: Settings):
     """A child that loads the folder anew reproduces the scores; other scores are told by their gap."""
     assert reproduce_scores(bert, scored, settings).passed
-    check = reproduce_scores(bert, scored.with_columns(pl.col("score") + 0.25), settings)
+    check = reproduce_scores(bert, scored.with_columns(pl.col("score") + 0.25), settings, answer_here)
     assert not check.passed
     assert "largest difference 0.25" in check.detail
 

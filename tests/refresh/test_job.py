@@ -2,27 +2,27 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from stsb_batch.errors import BusyError, GateRefused, ModelIntegrityError, StorageError, UsageError
+from stsb_batch.errors import BusyError, GateRefused, ModelIntegrityError, StsbBatchError, UsageError
 from stsb_batch.inference.scorer import score_pair
 from stsb_batch.models import registry
 from stsb_batch.refresh import job
-from stsb_batch.refresh.job import plan_refresh, refresh
-from stsb_batch.refresh.page import refresh_page
+from stsb_batch.refresh.job import plan_refresh
 from stsb_batch.requests import RefreshRequest
 from stsb_batch.settings import Settings
 from tests.builders import add_version, make_pairs
+from tests.fakes import answer_here
 
-pytestmark = pytest.mark.usefixtures("golden_here")  # but not for `trained`, which asks a fresh process
-
+refresh = partial(job.refresh, ask=answer_here)
 MANY = ",".join(str(number / 100) for number in range(-200, 100))  # so many thresholds that some pair crosses one
 
 
-def ask(labels: Path, bert: Path, home: Path) -> RefreshRequest:
+def request_in(labels: Path, bert: Path, home: Path) -> RefreshRequest:
     """A refresh of the small BERT on 200 labels whose gate lets anything pass that is not broken."""
     make_pairs(200).write_parquet(labels)
     return RefreshRequest(labels=str(labels), base_model=str(bert), floor=-1.0, settings=Settings(home=home))
@@ -32,7 +32,7 @@ def ask(labels: Path, bert: Path, home: Path) -> RefreshRequest:
 def trained(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose one version, sts@1, came out of a dry run, which takes some seconds."""
     folder = tmp_path_factory.mktemp("trained")
-    refresh(ask(folder / "labels.parquet", bert, folder / "home"), dry_run=True)
+    job.refresh(request_in(folder / "labels.parquet", bert, folder / "home"), dry_run=True)  # asks a fresh process
     return folder / "home"
 
 
@@ -40,7 +40,7 @@ def trained(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def request_(trained: Path, bert: Path, tmp_path: Path, settings) -> RefreshRequest:
     """The same refresh again, in a copy of that home."""
     shutil.copytree(trained, settings.home)
-    return ask(tmp_path / "labels.parquet", bert, settings.home)
+    return request_in(tmp_path / "labels.parquet", bert, settings.home)
 
 
 @pytest.fixture
@@ -167,17 +167,18 @@ def test_another_churn_limit_judges_again(champion: registry.Version, request_: 
     assert refresh(replace(asked, max_churn=1.0)).version.reference == "sts@3"
 
 
-def test_stopped_in_the_gate_trains_nothing_again(request_: RefreshRequest, monkeypatch: pytest.MonkeyPatch):
-    """Whoever is stopped between training and verdict finds the candidate again."""
+def test_stopped_in_the_gate_trains_nothing_again(request_: RefreshRequest):
+    """A refresh that is stopped between training and verdict finds the candidate again."""
+    steps = []
 
-    def stop(*_, **__):
+    def stop(_: str):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(job, "evaluate", stop)
-        refresh(new_labels(request_))
-    monkeypatch.setattr("stsb_batch.refresh.train.train", stop)
-    assert refresh(request_).version.reference == "sts@2"
+    with pytest.raises(KeyboardInterrupt):
+        refresh(new_labels(request_), progress=steps.append, ask=stop)
+    trained = len(steps)
+    assert refresh(request_, progress=steps.append).version.reference == "sts@2"
+    assert len(steps) == trained > 0
 
 
 def test_what_can_be_refused_is_refused_before_training(champion: registry.Version, request_: RefreshRequest):
@@ -217,36 +218,12 @@ def test_one_process_at_a_time_works_in_a_staging_folder(request_: RefreshReques
     assert candidate.is_dir()
 
 
-def test_disk_full_while_registering_leaves_champion_and_no_candidate(
-    champion: registry.Version, request_: RefreshRequest, settings, monkeypatch
+def test_registry_that_cannot_be_written_leaves_champion_and_no_candidate(
+    champion: registry.Version, request_: RefreshRequest, settings
 ):
-    """When the registry cannot be written, the champion stays and the staging is swept."""
-
-    def full(*_):
-        raise StorageError("disk full")
-
-    monkeypatch.setattr(job.registry, "register", full)
-    with pytest.raises(StorageError):
-        refresh(new_labels(request_))
+    """When a file stands where the registry would write, the champion stays and the staging is swept."""
+    (settings.home / "models/other").touch()
+    with pytest.raises(StsbBatchError, match="registering the model"):
+        refresh(replace(new_labels(request_), name="other"))
     assert registry.find_version(settings.home, "champion").reference == champion.reference
     assert not list((settings.home / "models/.staging").iterdir())
-
-
-def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
-    """The refresh's page begins with the verdict and has the checks, the metrics with intervals, a chart of the versions."""
-    refresh(request_)
-    make_pairs(200, seed=5).write_parquet(request_.labels)
-    page = refresh_page(refresh(replace(request_, floor=0.999)))
-    assert page.headline == "sts@2 was refused by the gate, the champion stays."
-    assert page.markdown.startswith(f"**{page.headline}**")
-    assert "above the floor 1.00 | **FAIL** |" in page.markdown
-    assert "90 % interval" in page.markdown
-    assert "| test | Pearson | " in page.markdown
-    assert page.markdown.count("(data:image/svg+xml;base64,") == 1
-    assert "| champion it was compared with | sts@1 |" in page.markdown
-
-
-def test_page_of_a_version_that_is_there_says_so(request_: RefreshRequest):
-    """A refresh that found its work done says on its page that nothing was trained."""
-    refresh(request_)
-    assert "nothing was trained" in refresh_page(refresh(request_)).markdown

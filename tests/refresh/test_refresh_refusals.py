@@ -8,11 +8,9 @@ import polars as pl
 import pytest
 
 from stsb_batch.errors import BadDataError, GateRefused, ModelIntegrityError, NothingToReadError
-from stsb_batch.models import registry
 from stsb_batch.refresh.job import plan_refresh
 from stsb_batch.requests import RefreshRequest
-from tests.builders import add_version, make_pairs
-from tests.reliability.harness import Driver
+from tests.builders import make_pairs
 
 
 @pytest.fixture
@@ -73,20 +71,3 @@ def test_churn_sample_that_is_not_there(request_: RefreshRequest):
     """A wrong path of the sample is found before training, not after it."""
     with pytest.raises(NothingToReadError, match="no such file or folder"):
         plan_refresh(replace(request_, churn_sample="nowhere.parquet"))
-
-
-@pytest.mark.usefixtures("golden_here")
-def test_disk_full_while_saving_leaves_the_champion(request_: RefreshRequest, bert: Path, settings, tmp_path: Path):
-    """When the weights cannot be written, a refresh ends with 74 in one line; champion untouched, candidate swept."""
-    registry.promote(settings.home, add_version(settings.home, bert), "test")
-    before = (settings.home / "models/champion.json").read_bytes()
-    driver = Driver(tmp_path)
-    command = ("refresh", "--labels", request_.labels, "--base-model", bert, "--floor", "-1")
-    done = driver.run(*command, env={"STSB_BATCH_HOME": str(settings.home)}, file_bytes=1_000_000, real=True)
-    driver.close()
-    assert done["code"] == 74, done["said"]
-    assert "Traceback" not in done["stderr"]
-    assert "while saving the model" in done["stderr"].splitlines()[-1]
-    assert (settings.home / "models/champion.json").read_bytes() == before
-    assert not [path for path in (settings.home / "models/.staging").iterdir() if any(path.rglob("*.safetensors"))]
-    assert [version.reference for version in registry.list_versions(settings.home)] == ["sts@1"]

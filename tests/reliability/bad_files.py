@@ -12,6 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
+from stsb_batch.errors import StsbBatchError
+from stsb_batch.pairs.listing import Listing
+from stsb_batch.pairs.sandbox import Sandbox
+from stsb_batch.pairs.schema import Columns
+from stsb_batch.pairs.source import Shard, inspect_files, probe_rows, read_windows
 from tests.builders import make_pairs
 
 ROWS = 100
@@ -152,3 +157,22 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], None]]] = {
 
 def frame_with(rows: list[tuple[str | None, str | None]]) -> pl.DataFrame:
     return pl.DataFrame({"sentence1": [a for a, _ in rows], "sentence2": [b for _, b in rows]}, strict=False)
+
+
+def take(path: Path, sandbox: Sandbox) -> int:
+    """Read a file the way a job does, up to its last row; returns the rows. Raises `BadFileError`."""
+    sources, bad = inspect_files(Listing([(path, Path(path.name))], []), Columns(), sandbox)
+    if bad:
+        raise bad[0].error
+    source = probe_rows(sources[0], None, sandbox)
+    groups = tuple(range(len(source.row_groups)))
+    return sum(window.rows.num_rows for window in read_windows(Shard(source, groups, Path("o"), ""), None))
+
+
+def outcome_of(path: Path, sandbox: Sandbox) -> str:
+    """Say what becomes of a file: read, or the reason why not."""
+    try:
+        take(path, sandbox)
+    except StsbBatchError as error:
+        return getattr(error, "reason", type(error).__name__)
+    return "read"

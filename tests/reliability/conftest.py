@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from stsb_batch.inference import scorer
+from tests.fakes import FakeEngine
 from tests.reliability.harness import Case, Driver, lay_out
 
 
@@ -19,3 +21,12 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
 def case(driver: Driver, bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     folder = tmp_path_factory.mktemp("case")
     return Case(driver, lay_out(folder / "in"), bert).learn(folder / "out")
+
+
+@pytest.fixture
+def quick_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score with `FakeEngine` in this process."""
+    monkeypatch.setattr(scorer, "open_engine", lambda *_, **__: FakeEngine())
+    scorer.open_scorer.cache_clear()
+    monkeypatch.setenv("STSB_BATCH_ENGINE", "openvino")
+    monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")

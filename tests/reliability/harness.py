@@ -154,3 +154,16 @@ def rows_of(case: Case) -> int:
 
 def source_rows(source: Path) -> int:
     return pl.scan_parquet(source / "**/*.parquet").select(pl.len()).collect().item()
+
+
+def first_places(case: Case) -> dict[str, int]:
+    """Each named step and the number at which a run first reaches it."""
+    return {name: case.steps.index(name) + 1 for name in dict.fromkeys(case.steps)}
+
+
+def one_of_each_operation(places: dict[str, int]) -> dict[str, int]:
+    """Choose, of the named steps of each operation (open, write, fsync, ...), the one in the middle."""
+    operations: dict[str, list[str]] = {}
+    for name in places:
+        operations.setdefault(name.partition(":")[0], []).append(name)
+    return {name: places[name] for name in (names[len(names) // 2] for names in operations.values())}

@@ -1,13 +1,9 @@
 """Reliability by band, order symmetry, conformal half-width, plots."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from stsb_batch.errors import StsbBatchError
 from stsb_batch.report.calibration import conformal, order_symmetry, reliability
-from stsb_batch.report.plots import save_plots
 
 
 def test_bands_hold_means_and_open_ends():
@@ -45,19 +41,3 @@ def test_half_width_is_the_order_statistic():
     few = conformal(np.zeros(8), errors[:8], np.zeros(1), np.zeros(1))
     assert few.half_width is None
     assert few.summary == "8 pairs are too few to estimate how far labels are from scores"
-
-
-def test_plots_are_png_files(tmp_path: Path):
-    """Two PNG files are written into a folder that is made, also for a part without points."""
-    labels = np.linspace(0, 5, 50)
-    empty = np.array([])
-    paths = save_plots({"val": (empty, empty), "test": (labels, labels + 0.3)}, "a model", tmp_path / "new" / "plots")
-    assert [path.name for path in paths] == ["scatter.png", "residuals.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
-
-
-def test_plots_that_cannot_be_saved_are_told(tmp_path: Path):
-    """A file where the folder should be is one clear error that names the option."""
-    (tmp_path / "taken").touch()
-    with pytest.raises(StsbBatchError, match="choose a folder with --plots"):
-        save_plots({}, "a model", tmp_path / "taken")

@@ -13,6 +13,7 @@ from stsb_batch.report.table import figure
 from stsb_batch.requests import RefreshRequest, ScoreRequest
 from stsb_batch.scoring.job import score_dataset
 from tests.builders import make_pairs
+from tests.fakes import answer_here
 
 PERCENT = "0,100"
 
@@ -24,12 +25,11 @@ def percent(tmp_path: Path) -> Path:
     return tmp_path / "percent.parquet"
 
 
-@pytest.mark.usefixtures("golden_here")
 def test_the_map_stands_on_the_card(percent: Path, bert: Path, tmp_path: Path, capsys):
     """Kind: labels on another scale. Mapped they are those of 0 to 5; the card, its view and its page say the map; the same
     labels on another scale are other labels, for which a refresh is due."""
     request = RefreshRequest(str(percent), str(bert), label_scale=PERCENT, floor=-1.0)
-    version = refresh(request).version
+    version = refresh(request, ask=answer_here).version
     assert version.card["labels"]["scale"] == [0, 100]
     show_version(version, [], as_json=False)
     assert "label scale        0 to 100, mapped to 0 to 5" in capsys.readouterr().out
