@@ -33,14 +33,18 @@ def takes(
     """Give a flow a parameter for each field, and `more` (annotation, default); its function gets their values by name."""
 
     def decorate(function: Callable[[dict[str, Any]], State]) -> Callable[..., State]:
-        @wraps(function)
-        def call(**given: Any) -> State:
-            return function(given)
-
         parameters = [_parameter(name, _annotation(spec), spec.default) for name, spec in specs.items()]
         parameters += [_parameter(name, annotation, default) for name, (annotation, default) in more.items()]
+        signature = inspect.Signature(parameters, return_annotation=State)
+
+        @wraps(function)
+        def call(*values: Any, **named: Any) -> State:
+            given = signature.bind(*values, **named)
+            given.apply_defaults()
+            return function(dict(given.arguments))
+
         del call.__wrapped__
-        call.__signature__ = inspect.Signature(parameters, return_annotation=State)  # type: ignore[attr-defined]
+        call.__signature__ = signature  # type: ignore[attr-defined]
         call.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": State}
         return call
 
@@ -55,4 +59,4 @@ def _annotation(spec: Field) -> Any:
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     given = inspect.Parameter.empty if default is MISSING else default
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=annotation)
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=given, annotation=annotation)

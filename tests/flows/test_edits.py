@@ -12,8 +12,9 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 
 from flows.deployments import DEPLOY, RECORDS
-from flows.serve import Schedule, register, start_missed_night
+from flows.serve import register, start_missed_night
 from tests.builders import make_pairs
+from tests.flows.schedules import schedule_of
 
 HOOK = "http://127.0.0.1:9/alerts"
 ALERT = "stsb-batch drift"
@@ -35,7 +36,7 @@ def client(harness) -> Iterator[SyncPrefectClient]:
 
 def serve(*, cron: str = "0 2 * * *", reset: bool = False, webhook: str | None = None, **nightly) -> str:
     """Register as `serve` and `serve --register-only` do; return what they say."""
-    schedule = Schedule("/in/{night}", "/out", cron, nightly={"max_bad_rows": 0.05} | nightly)
+    schedule = schedule_of("/in/{night}", "/out", cron, **nightly)
     return "\n".join(register(schedule, reset=reset, webhook=webhook))
 
 
@@ -227,7 +228,7 @@ def test_a_paused_schedule_has_missed_no_night(client, tmp_path: Path):
     earlier = tmp_path / f"out/{today - dt.timedelta(days=1)}"
     earlier.mkdir(parents=True)
     (earlier / "_SUCCESS").touch()
-    list(register(Schedule(str(tmp_path / "in/{night}"), str(tmp_path / "out"), "0 0 * * *")))
+    list(register(schedule_of(str(tmp_path / "in/{night}"), str(tmp_path / "out"), "0 0 * * *")))
     reschedule(client, active=False)
     assert start_missed_night() is None
     reschedule(client, active=True)

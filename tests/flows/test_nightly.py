@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from prefect.events.filters import EventFilter, EventNameFilter
 
-from flows import TAG, events, limit
+from flows import TAG, events
 from flows.nightly import run_night
 from flows.promote import promote_flow, rollback_flow
 from flows.refresh import refresh_flow
@@ -124,9 +124,8 @@ def test_a_due_refresh_comes_before_the_scores(warehouse, bert: Path, tmp_path: 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a first ring that fell into a destructor
-def test_a_refresh_that_takes_too_long_is_given_up(warehouse, bert: Path, tmp_path: Path, settings, monkeypatch):
+def test_a_refresh_that_takes_too_long_is_given_up(warehouse, bert: Path, tmp_path: Path, settings):
     """After its hours the refresh has failed, the champion scores, and an event tells it."""
-    monkeypatch.setattr(limit, "AGAIN", 1.0)
     make_pairs(3_000).write_parquet(tmp_path / "labels.parquet")
     labels = {"labels": str(tmp_path / "labels.parquet"), "base_model": str(bert), "refresh_days": 0}
     state = run_night(*warehouse, date(0), **labels, refresh_hours=1 / 3600, return_state=True)
@@ -142,7 +141,7 @@ def test_a_night_that_takes_too_long_fails_and_can_be_run_again(warehouse, tmp_p
     write_many(tmp_path / f"in/{date(0)}/part.parquet", 200_000)
     state = run_night(location, output, date(0), score_hours=3 / 3600, return_state=True)
     assert state.is_failed()
-    assert "Run it again to go on" in state.message
+    assert "Run it again to continue" in state.message
     make_pairs(20).write_parquet(tmp_path / f"in/{date(0)}/part.parquet")
     assert run_night(location, output, date(0), return_state=True).is_completed()
 

@@ -17,10 +17,11 @@ from prefect.server.utilities.user_templates import TemplateRenderError, render_
 
 from flows import TAG, events
 from flows.deployments import DEPLOY, POOL, apply_deployments, read_deployments
-from flows.serve import Schedule, start_missed_night
+from flows.serve import start_backfill
 from stsb_batch.errors import ConfigError, UsageError
 from stsb_batch.schedule.run_dates import run_date_of
 from tests.builders import make_pairs
+from tests.flows.schedules import schedule_of
 from tests.flows.team import read
 
 CHANGES = {
@@ -31,7 +32,7 @@ CHANGES = {
 
 
 def deployments(**nightly):
-    schedule = Schedule("pairs/{night}", "scores", nightly=nightly)
+    schedule = schedule_of("pairs/{night}", "scores", **nightly)
     return {one.name: one for one in read_deployments(schedule.parameters(), cron="30 1 * * *", timezone="UTC")}
 
 
@@ -39,7 +40,7 @@ def deployments(**nightly):
 @pytest.mark.parametrize("zone", CHANGES)
 def test_each_local_date_has_one_run_when_the_clocks_change(zone: str, clock: str):
     """Over both changes, asked every six hours as the server does, the starts are one for each night."""
-    schedule = Schedule("in", "out", f"{clock} * * *", zone)
+    schedule = schedule_of("in", "out", f"{clock} * * *", timezone=zone)
     for change in CHANGES[zone]:
         day = dt.datetime.fromisoformat(f"{change}T12:00+00:00")
         moments = [day + dt.timedelta(hours=hours) for hours in range(-96, 49, 6)]
@@ -53,27 +54,27 @@ def test_each_local_date_has_one_run_when_the_clocks_change(zone: str, clock: st
 def test_a_wrong_schedule_is_named(cron: str, zone: str, message: str):
     """A cron line or a time zone that is none is refused with how to write it."""
     with pytest.raises(ConfigError, match=message):
-        Schedule("in", "out", cron, zone).check()
+        schedule_of("in", "out", cron, timezone=zone).check()
 
 
 def test_a_wrong_time_of_day_is_named():
     """What is no time is refused before the first night."""
     with pytest.raises(UsageError, match=r"seven: not a time of day"):
-        Schedule("in", "out", nightly={"done_by": "seven"}).check()
+        schedule_of("in", "out", deadline="seven").check()
 
 
 def test_a_night_missed_while_nothing_ran_is_started_once_it_counts_as_missed(harness, tmp_path: Path):
     """The newest night whose time has passed is started on its own date if an earlier one was scored, otherwise none."""
-    schedule = Schedule(str(tmp_path / "in/{night}"), str(tmp_path / "out"), "0 0 * * *")
+    schedule = schedule_of(str(tmp_path / "in/{night}"), str(tmp_path / "out"), "0 0 * * *")
     today = dt.datetime.now(dt.UTC).date()
     make_pairs(1).write_parquet(tmp_path / f"in/{today}/part.parquet", mkdir=True)
     apply_deployments(read_deployments(schedule.parameters(), cron=schedule.cron, timezone="UTC"))
     others = {run.id for run in read("flow_runs")}
-    assert start_missed_night() is None
+    assert start_backfill() is None
     earlier = tmp_path / f"out/{today - dt.timedelta(days=1)}"
     earlier.mkdir(parents=True)
     (earlier / "_SUCCESS").touch()
-    assert start_missed_night() == str(today)
+    assert start_backfill() == str(today)
     starts = [run.expected_start_time for run in read("flow_runs") if run.id not in others and not run.auto_scheduled]
     assert starts == [dt.datetime.combine(today, dt.time(), dt.UTC)]
 

@@ -14,7 +14,7 @@ CSV, JSON = b"sentence1,sentence2\na,b\n", b'[{"sentence1": "a"}]'
     ("name", "content", "command"),
     [
         ("a.csv", CSV, "read_csv('{path}')"),
-        ("a.csv.gz", gzip.compress(CSV), "read_csv('{path}', compression = 'gzip')"),
+        ("a.csv.gz", gzip.compress(CSV, mtime=0), "read_csv('{path}', compression = 'gzip')"),
         ("a.txt", JSON, "read_json('{path}')"),
         ("a.jsonl.zst", b"\x28\xb5\x2f\xfd....", "read_json('{path}', compression = 'zstd')"),
         ("a.avro", b"Obj\x01", "read_avro('{path}')"),

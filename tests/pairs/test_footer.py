@@ -31,7 +31,7 @@ REFUSED = {
     "no metadata": (lambda f: first_chunk(f).pop(ChunkField.META), "ENCRYPTED, a column is encrypted"),
     "other file": (
         lambda f: first_chunk(f).put(ChunkField.FILE_PATH, BINARY, b"../x"),
-        "UNSUPPORTED, .*lies in another file",
+        "UNSUPPORTED, .*is stored in another file",
     ),
     "name": (
         lambda f: f.items_of(2)[1].put(ElementField.NAME, BINARY, b"a\xff"),

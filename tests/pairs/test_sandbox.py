@@ -37,8 +37,8 @@ def test_child_that_was_killed_costs_one_file(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     with Sandbox() as sandbox:
         sandbox.probe_footer(tmp_path / "a.parquet", "a.parquet")
-        sandbox._child.kill()
-        sandbox._child.wait()
+        sandbox._child.process.kill()
+        sandbox._child.process.wait()
         with pytest.raises(BadFileError) as killed:
             sandbox.probe_footer(tmp_path / "a.parquet", "a.parquet")
         assert killed.value.reason == "RESOURCE_LIMIT"

@@ -32,7 +32,7 @@ def test_rows_that_cannot_be_written_anew_are_not_taken_out(tmp_path: Path, pass
     """INT96 beside a row for quarantine is refused by name, with the way out; without such a row it is copied."""
     times = {"t": pa.array([dt.datetime(9999, 1, 1)] * 3, pa.timestamp("us"))}
     path = write(tmp_path / "in.parquet", TEXTS | times, use_deprecated_int96_timestamps=True)
-    with pytest.raises(BadFileError, match=r"UNSUPPORTED, no rows can be taken out of column 't'.*--on-bad-row keep"):
+    with pytest.raises(BadFileError, match=r"UNSUPPORTED, bad rows cannot be removed, since column 't'.*--on-bad-row keep"):
         passed(path, second_is_bad)
     (tmp_path / "scored.parquet").unlink()
     (tmp_path / "scored.quarantine").unlink()

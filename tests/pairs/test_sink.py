@@ -68,7 +68,7 @@ def test_staged_files_are_seen_when_they_are_whole(target: Target):
         with staged_file(target, Path("a.parquet")) as staged:
             scored(staged, "x")
             assert not final.exists()
-            assert commit(staged, final)["footer"] == {"fingerprint": "x"}
+            assert commit(staged, final).footer == {"fingerprint": "x"}
         with staged_file(target, Path("b.parquet")) as staged:
             scored(staged, "x")
     assert sorted(path.name for path in target.root.iterdir()) == ["a.parquet"]
@@ -86,7 +86,7 @@ def test_committed_shards_are_not_pending(target: Target, shard: Shard):
     final = scored(target.path(shard.output), shard.fingerprint)
     assert pending_shards(target, [shard], overwrite=False) == []
     scored(final, "another plan")
-    with pytest.raises(CannotCreateError, match="exists from another plan"):
+    with pytest.raises(CannotCreateError, match="was written for another input, model or options"):
         pending_shards(target, [shard], overwrite=False)
     assert pending_shards(target, [shard], overwrite=True) == [shard]
 
@@ -98,7 +98,7 @@ def test_files_of_others_are_never_in_the_plan(target: Target, shard: Shard):
     assert stale_files(target, [shard]) == [ours]
     write(target.root / "theirs.parquet", TEXTS)
     assert footer_entries(target.root / "theirs.parquet") == {}
-    with pytest.raises(CannotCreateError, match=r"theirs\.parquet: is in the output folder and not our own"):
+    with pytest.raises(CannotCreateError, match=r"theirs\.parquet: is in the output folder and was not written"):
         pending_shards(target, [shard], overwrite=True)
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from stsb_batch.models import registry
 from stsb_batch.refresh.gate import GateLimits, decide
-from stsb_batch.refresh.job import RefreshOutcome, RefreshRequest, plan_refresh
+from stsb_batch.refresh.job import RefreshOutcome, plan_refresh
 from stsb_batch.refresh.page import refresh_page
 from stsb_batch.report.table import RunFacts, finish_rows, metric_rows
+from stsb_batch.requests import RefreshRequest
 from tests.builders import add_version, made_from_plan, make_pairs
 
 FACTS = RunFacts("r1", dt.datetime(2026, 1, 2, tzinfo=dt.UTC), "l.parquet", "sts@2", "d" * 64, "torch", "fp32")

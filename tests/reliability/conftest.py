@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stsb_batch.inference import scorer
+from stsb_batch.inference.engines import OPENERS
 from tests.fakes import FakeEngine
 from tests.reliability.harness import Case, Driver, lay_out
 
@@ -26,7 +26,7 @@ def case(driver: Driver, bert: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture
 def quick_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Score with `FakeEngine` in this process."""
-    monkeypatch.setattr(scorer, "open_engine", lambda *_, **__: FakeEngine())
-    scorer.open_scorer.cache_clear()
+    for name in OPENERS:
+        monkeypatch.setitem(OPENERS, name, lambda *_: FakeEngine())
     monkeypatch.setenv("STSB_BATCH_ENGINE", "openvino")
     monkeypatch.setenv("STSB_BATCH_PRECISION", "fp32")

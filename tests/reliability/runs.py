@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.settings import load_settings
 
 

@@ -12,8 +12,9 @@ import pytest
 from stsb_batch.errors import BadDataError, BadFileError, NothingToReadError, StsbBatchError, UsageError
 from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.report.table import figure
+from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
+from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.settings import load_settings
 from tests.builders import make_pairs
 from tests.reliability.bad_files import BAD_FILES, big_cell, good, many_rows, take
@@ -172,16 +173,14 @@ def test_file_that_changes_during_the_run_is_withdrawn(tmp_path: Path, bert: Pat
     (tmp_path / "in").mkdir()
     for name in "ab":
         good(tmp_path / f"in/{name}.parquet", row_group_size=50)
-    calls = []
 
-    def change(rows: int, tokens: int) -> None:
-        calls.append(rows)
-        if sum(calls) > 60 and rows:
+    def change(monitor: RunMonitor) -> None:
+        if monitor.rows > 60:
             content = (tmp_path / "in/a.parquet").read_bytes()
             (tmp_path / "in/a.parquet").write_bytes(content[:-1] + b"?")
 
     request = ScoreRequest(str(tmp_path / "in"), model=str(bert), max_bad_rows=1.0, settings=load_settings())
-    outcome = score_dataset(request, progress=change)
+    outcome = score_dataset(request, on_progress=change)
     assert [(bad.relative.name, bad.error.reason) for bad in outcome.bad_files] == [("a.parquet", "INPUT_CHANGED")]
     assert sorted(path.name for path in outcome.target.root.glob("[ab]*")) == [
         "b-00001-of-00002.parquet",
