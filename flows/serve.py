@@ -62,7 +62,7 @@ class Schedule:
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of the nightly deployment; paths are absolute, since a worker runs elsewhere."""
         options = options_of(self.request)
-        paths = {name: options[name] for name in ("location", "output", "labels", "unlabelled", "churn_sample")}
+        paths = {name: options.get(name) for name in ("location", "output", "labels", "unlabelled", "churn_sample")}
         if options.get("base_model") and Path(options["base_model"]).exists():
             paths["base_model"] = options["base_model"]
         paths = {name: path for name, path in paths.items() if path and path != GLUE}

@@ -12,7 +12,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 
 from flows.deployments import DEPLOY, RECORDS
-from flows.serve import register, start_missed_night
+from flows.serve import register, start_backfill
 from tests.builders import make_pairs
 from tests.flows.schedules import schedule_of
 
@@ -230,6 +230,6 @@ def test_a_paused_schedule_has_missed_no_night(client, tmp_path: Path):
     (earlier / "_SUCCESS").touch()
     list(register(schedule_of(str(tmp_path / "in/{night}"), str(tmp_path / "out"), "0 0 * * *")))
     reschedule(client, active=False)
-    assert start_missed_night() is None
+    assert start_backfill() is None
     reschedule(client, active=True)
-    assert start_missed_night() == str(today)
+    assert start_backfill() == str(today)
