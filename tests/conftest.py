@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 for name in list(os.environ):  # the user's settings, before anything reads them
     if name.startswith(("STSB_BATCH_", "PREFECT_")) or name.lower().endswith("_proxy") or name in ("FORCE_COLOR", "COLUMNS"):
         del os.environ[name]
-PREFECT_HOME = tempfile.TemporaryDirectory(prefix="stsb-batch-prefect-")  # of all tests; gone when they end
+PREFECT_HOME = tempfile.TemporaryDirectory(prefix="stsb-batch-prefect-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = PREFECT_HOME.name  # before Prefect is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers that each wait for all cores cost more than they gain
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any Hugging Face import: no test may ask the network
@@ -25,6 +25,11 @@ if not torch.cuda.is_available():
 from stsb_batch.settings import Settings, load_settings  # noqa: E402
 from tests.builders import STSB, make_checkpoint, make_pairs  # noqa: E402
 from tests.fakes import save_tiny, tiny_bert, tiny_distilbert  # noqa: E402
+
+
+def pytest_unconfigure() -> None:
+    """Remove Prefect's folder; a worker of pytest-xdist ends without the clean-up of the interpreter."""
+    PREFECT_HOME.cleanup()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -18,7 +18,7 @@ from stsb_batch.settings import Settings
 from tests.builders import add_version, make_pairs
 from tests.fakes import answer_here
 
-refresh = partial(job.refresh, ask=answer_here)
+refresh = partial(job.refresh, ask=answer_here)  # a fresh process answers in test_golden.py and under `refresh`
 MANY = ",".join(str(number / 100) for number in range(-200, 100))  # so many thresholds that some pair crosses one
 
 
@@ -32,7 +32,7 @@ def request_in(labels: Path, bert: Path, home: Path) -> RefreshRequest:
 def trained(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home whose one version, sts@1, came out of a dry run, which takes some seconds."""
     folder = tmp_path_factory.mktemp("trained")
-    job.refresh(request_in(folder / "labels.parquet", bert, folder / "home"), dry_run=True)  # asks a fresh process
+    refresh(request_in(folder / "labels.parquet", bert, folder / "home"), dry_run=True)
     return folder / "home"
 
 
