@@ -77,7 +77,7 @@ def test_decision_is_in_the_report(request_: RefreshRequest):
 
 
 def test_new_labels_train_a_challenger(champion: registry.Version, request_: RefreshRequest):
-    """The same labels give the version that is there; new ones train a second, held against the first."""
+    """The same labels give the version that is there; new ones train a second, compared with the first."""
     again = refresh(request_)
     assert (again.trained, again.version.reference) == (False, champion.reference)
     second = refresh(new_labels(request_))
@@ -237,14 +237,14 @@ def test_page_says_the_verdict_with_intervals(request_: RefreshRequest):
     page = refresh_page(refresh(replace(request_, floor=0.999)))
     assert page.headline == "sts@2 was refused by the gate, the champion stays."
     assert page.markdown.startswith(f"**{page.headline}**")
-    assert "above the floor 1.00 | **FAIL** |" in page.markdown
+    assert "above the floor 0.999 | **FAIL** |" in page.markdown
     assert "90 % interval" in page.markdown
     assert "| test | Pearson | " in page.markdown
     assert page.markdown.count("(data:image/svg+xml;base64,") == 1
-    assert "| champion it was held against | sts@1 |" in page.markdown
+    assert "| champion it was compared with | sts@1 |" in page.markdown
 
 
 def test_page_of_a_version_that_is_there_says_so(request_: RefreshRequest):
     """A refresh that found its work done says on its page that nothing was trained."""
     refresh(request_)
-    assert "nothing was trained" in refresh_page(refresh(request_)).markdown
+    assert "Nothing was trained" in refresh_page(refresh(request_)).markdown
