@@ -1,8 +1,8 @@
-"""This machine against the usual ways to score pairs: same texts, same model, same run, alternating.
+"""Compare this package with the usual ways to score pairs, on this machine: same texts, same model, alternating.
 
-Timed is Parquet to Parquet with models loaded and warm: read, tokenise, score, write (ours also checks, hashes and reports).
-Each figure is the median over the rounds; the peers are those of `peers.py`. Tokenising is measured apart, against the
-library `tokenizers` on the same texts.
+Each contender reads Parquet, tokenises, scores and writes Parquet, with its model loaded and warm; ours also checks, hashes
+and reports. Each figure is the median over the rounds. Tokenising is measured separately, against the library `tokenizers`.
+The other contenders are in `peers.py`.
 """
 
 import datetime as dt
@@ -15,10 +15,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -42,9 +43,9 @@ from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.spec import ScoreSpec
 from stsb_batch.settings import Settings
 
-ROWS = {"cpu": 2_000, "mps": 2_000, "cuda": 100_000}  # unless asked for others: what takes a second is no measure
-WARM_UP_PAIRS = {"cpu": 256, "mps": 256, "cuda": 4_096}  # on which peers find their best setting, and all of us get warm
-TOKENISED = 65_000  # pairs whose texts are tokenised
+ROWS = {"cpu": 2_000, "mps": 2_000, "cuda": 100_000}  # by default: a run has to take more than a second to be measured
+WARM_UP_PAIRS = {"cpu": 256, "mps": 256, "cuda": 4_096}  # to find the peers' best settings and to warm up all contenders
+TOKENISED_PAIRS = 65_000
 SIDES = {"sentence1": "left", "sentence2": "right"}
 VOCABULARY = 60_000
 SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxholquazerpil")
@@ -52,7 +53,7 @@ SYLLABLES = re.findall("..?.", "kalomirentasvorselpundrachegimwolfenturbisnaxhol
 
 @dataclass(frozen=True)
 class Result:
-    """Median seconds and pairs per second of one contender; `gap` is its largest difference from ours."""
+    """Median seconds and pairs per second of one contender; `gap` is the largest difference of a score from ours."""
 
     name: str
     setting: str
@@ -62,9 +63,10 @@ class Result:
 
 
 def make_distinct_pairs(rows: int, seed: int = 0) -> pl.DataFrame:
-    """Make pairs in which every sentence is distinct, with about 28 tokens a pair and few long ones, as in STS-B.
+    """Make pairs in which every sentence is distinct, with about 28 tokens per pair and few long ones, as in STS-B.
 
-    Words come by Zipf's law from a large vocabulary, so that new ones keep coming, as in natural text.
+    Words follow Zipf's law over a large vocabulary, so that new words keep appearing, as in natural text. Returns columns
+    `sentence1` and `sentence2`.
     """
     rng = np.random.default_rng(seed)
     words = ["".join(word) for size in (1, 2, 3, 4) for word in itertools.product(SYLLABLES, repeat=size)][:VOCABULARY]
@@ -80,16 +82,19 @@ def make_distinct_pairs(rows: int, seed: int = 0) -> pl.DataFrame:
 
 def run_bench(
     *, model: str, settings: Settings, input_: Path | None, rows: int | None, rounds: int, say: Callable[[str], None]
-) -> dict:
-    """Measure all contenders on the first `rows` pairs of `input_` (or on made-up ones); returns figures and settings.
+) -> dict[str, Any]:
+    """Measure all contenders on the first `rows` pairs of `input_`, or on made-up pairs; returns figures and settings.
 
-    The tokeniser comes first, while the process has no other threads than its own.
+    `say` is called with lines of progress. The tokeniser is measured first, before other threads exist. Raises
+    `BadDataError` where the input lacks the columns `sentence1` and `sentence2`.
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the pipeline turns it off for all peers of its process
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the pipeline turns it off for all contenders
     checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
     choice = choose_engine(settings.engine, settings.precision)
     rows = rows or ROWS[choice.device]
-    tokeniser = tokeniser_speed(checkpoint, _read(input_, TOKENISED) if input_ else make_distinct_pairs(TOKENISED))
+    tokeniser = tokeniser_speed(
+        checkpoint, _read(input_, TOKENISED_PAIRS) if input_ else make_distinct_pairs(TOKENISED_PAIRS)
+    )
     with tempfile.TemporaryDirectory(prefix="stsb-batch-bench-") as name:
         folder = Path(name)
         frame = _read(input_, rows) if input_ else make_distinct_pairs(rows)
@@ -132,19 +137,19 @@ def run_bench(
 
 
 def _read(path: Path, rows: int) -> pl.DataFrame:
-    """Read the first pairs of a file, without those that have a null or bytes that are not UTF-8."""
+    """Read the first pairs of a file, without those with a null or with bytes that are not UTF-8."""
     try:
         table = read_sample(str(path), Columns(), rows=rows, spaced=False).rows
     except BadFileError as error:
         if error.reason == "SCHEMA":
             raise BadDataError(f"{path}: needs columns sentence1 and sentence2, both text.") from error
         raise
-    sides = {name: pl.from_arrow(table[side].cast(pa.large_binary())) for name, side in SIDES.items()}
-    return pl.DataFrame({name: decoded(cells) for name, cells in sides.items()}).drop_nulls()
+    sides = (pl.Series(name, table[side].cast(pa.large_binary())) for name, side in SIDES.items())
+    return pl.DataFrame([decoded(cells) for cells in sides]).drop_nulls()
 
 
 class Ours:
-    """Score a file with this package; `tokens` is what the last run's model saw, repeated pairs counted each time."""
+    """Score a file with this package; `tokens` are those of the last run, repeated pairs counted each time."""
 
     def __init__(self, checkpoint: Checkpoint, settings: Settings) -> None:
         self._checkpoint, self.settings, self.tokens = checkpoint, settings, 0
@@ -153,7 +158,7 @@ class Ours:
     def __call__(self, source: Path, output: Path) -> Scores:
         request = ScoreRequest(str(source), str(output), model=str(self._checkpoint.path), settings=self.settings)
         outcome = score_dataset(replace(request, overwrite=True), open_scorer=self._open_scorer)
-        self.tokens = round(figure(outcome.report, "tokens_mean") * outcome.rows)
+        self.tokens = round((figure(outcome.report, "tokens_mean") or 0.0) * outcome.rows)
         return pl.read_parquet(output, glob=False)["score"].to_numpy()
 
     def _open_scorer(self, spec: ScoreSpec) -> PairScorer:
@@ -171,8 +176,8 @@ def _result(contender: Contender, times: list[float], scores: dict[str, Scores])
 def tokeniser_speed(checkpoint: Checkpoint, frame: pl.DataFrame, *, rounds: int = 3) -> dict[str, float]:
     """Compare the chunk cache with `tokenizers` on all texts of a frame, alternating; speeds are sentences per second.
 
-    `cold` starts with an empty cache each time, `warm` meets the same texts again. `differences` counts texts whose ids
-    differ. Empty for tokenisers that the chunk cache does not take.
+    `cold` starts with an empty cache in each round, `warm` encodes the same texts again. `differences` counts texts with
+    different token ids. Empty for tokenisers that the chunk cache does not support.
     """
     backend = load_tokenizer(checkpoint.path).backend_tokenizer
     if not is_chunk_exact(backend):
@@ -180,15 +185,16 @@ def tokeniser_speed(checkpoint: Checkpoint, frame: pl.DataFrame, *, rounds: int 
     backend.no_truncation()
     backend.no_padding()
     texts = pa.concat_arrays([frame[name].to_arrow().cast(pa.large_string()) for name in ("sentence1", "sentence2")])
-    strings, seconds = texts.to_pylist(), {name: [] for name in ("tokenizers", "cold", "warm")}
+    strings = texts.to_pylist()
+    seconds: dict[str, list[float]] = {name: [] for name in ("tokenizers", "cold", "warm")}
     for _ in range(rounds):
         encoder = ChunkEncoder(backend)
-        calls = {
-            "tokenizers": lambda: backend.encode_batch_fast(strings, add_special_tokens=False),
-            "cold": lambda encoder=encoder: encoder.encode(texts),
-            "warm": lambda encoder=encoder: encoder.encode(texts),
+        calls: dict[str, Callable[[], Any]] = {
+            "tokenizers": partial(backend.encode_batch_fast, strings, add_special_tokens=False),
+            "cold": partial(encoder.encode, texts),
+            "warm": partial(encoder.encode, texts),
         }
-        results = {}
+        results: dict[str, Any] = {}
         for name, call in calls.items():
             began = time.perf_counter()
             results[name] = call()
@@ -201,21 +207,21 @@ def tokeniser_speed(checkpoint: Checkpoint, frame: pl.DataFrame, *, rounds: int 
 
 
 def encoder_weights(checkpoint: Checkpoint) -> int:
-    """Return the weights of the encoder's matrix products: each costs 2 FLOP a token."""
+    """Return the number of weights in the encoder's matrix products, each of which costs 2 FLOP per token."""
     layers, hidden, inner = _encoder_sizes(checkpoint)
     return layers * (4 * hidden * hidden + 2 * hidden * inner)
 
 
-@lru_cache(maxsize=1)  # both figures need them, and a model is loaded to know them
+@lru_cache(maxsize=1)  # two figures need them, and a model has to be loaded for them
 def _encoder_sizes(checkpoint: Checkpoint) -> tuple[int, int, int]:
     config = load_model(checkpoint).config
     return config.num_hidden_layers, config.hidden_size, getattr(config, "intermediate_size", None) or config.hidden_dim
 
 
 def matmul_ceiling(checkpoint: Checkpoint, choice: EngineChoice, *, seconds: float = 1.0) -> float:
-    """Return the FLOP/s of the model's feed-forward product on a batch, the best of repeated measurements.
+    """Return the FLOP/s of the model's feed-forward matrix product on a batch, the best of repeated measurements.
 
-    In the precision scored in; beside int8, which torch does not multiply, in fp32.
+    The precision is that of scoring, except fp32 for int8, which torch does not multiply. `seconds` is how long to measure.
     """
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(choice.precision, torch.float32)
     _, hidden, inner = _encoder_sizes(checkpoint)
@@ -232,7 +238,7 @@ def matmul_ceiling(checkpoint: Checkpoint, choice: EngineChoice, *, seconds: flo
     return best
 
 
-def _machine(device: str) -> dict:
+def _machine(device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     packages = ("torch", "transformers", "openvino", "sentence-transformers", "onnxruntime", "pyarrow", "polars")
     return {"device": name, "cores": os.cpu_count(), "python": platform.python_version()} | {

@@ -1,4 +1,4 @@
-"""The errors a user can meet, each with its exit code.
+"""The errors that users see, each with its exit code.
 
 StsbBatchError                      70  a bug, or nothing below fits
 ├── GateRefused                     13  a candidate did not pass; the champion stays
@@ -78,7 +78,7 @@ class BadDataError(StsbBatchError):
 
 
 class BadFileError(BadDataError):
-    """An input file that cannot be used; `reason` is one of `FILE_REASONS`. Options decide whether the run goes on."""
+    """An input file that cannot be used; `reason` is one of `FILE_REASONS`. The run ends or leaves it out."""
 
     def __init__(self, reason: str, message: str, *, exit_code: int | None = None) -> None:
         super().__init__(message)
@@ -126,7 +126,7 @@ class ConfigError(StsbBatchError):
 
 
 def storage_error(error: OSError, doing: str, path: Path | str) -> StsbBatchError:
-    """Turn an operating-system error that occurred while `doing` something to `path` into an error of ours."""
+    """Turn an operating-system error that occurred while `doing` something to `path` into one of our errors."""
     reason = error.strerror or str(error)
     if isinstance(error, PermissionError):
         return PermissionDeniedError(

@@ -1,6 +1,6 @@
-"""The usual ways to score pairs, for the benchmark: each as documented, and as well as it can be made to run.
+"""The usual ways to score pairs, for the benchmark: each with its documented defaults, and with its best settings.
 
-At its best means: longest texts first, and the fastest of a small sweep of precisions and batch sizes on a sample.
+The best settings are the longest texts first, and the fastest precision and batch size of a small sweep on a sample.
 """
 
 import contextlib
@@ -9,8 +9,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,13 +25,14 @@ BATCHES = {"cpu": (32, 128), "mps": (32, 128), "cuda": (32, 128, 512)}
 WARM_UP = 32  # pairs
 
 Scores = np.ndarray
+Inputs = dict[str, np.ndarray]
 Predict = Callable[[list[tuple[str, str]]], Scores]
 Runner = Callable[[Path, Path], Scores]  # input file, output file
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to score a file, with how it was set."""
+    """One way to score a file: its name, its settings in words, and the function."""
 
     name: str
     setting: str
@@ -37,7 +40,7 @@ class Contender:
 
 
 def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str], None]) -> Iterator[Contender]:
-    """Yield the peers that are installed; `sample` is what the sweeps are timed on."""
+    """Yield the contenders whose packages are installed; sweeps are timed on `sample` and their results passed to `say`."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -58,7 +61,7 @@ def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str]
 
 def _best(name: str, tried: dict[str, Predict], sample: pl.DataFrame, say: Callable[[str], None]) -> Contender:
     setting = min(tried, key=lambda setting: _seconds(tried[setting], sample))
-    say(f"{name} at its best here: {setting}")
+    say(f"{name}, best setting: {setting}")
     return Contender(f"{name} best", f"{setting}, sorted", _with_files(tried[setting], longest_first=True))
 
 
@@ -71,7 +74,7 @@ def _seconds(predict: Predict, sample: pl.DataFrame) -> float:
 
 
 def _with_files(predict: Predict, *, longest_first: bool) -> Runner:
-    """Read, predict, write, the way a short script would."""
+    """Return a function that reads, predicts and writes as a short script would."""
 
     def run(source: Path, output: Path) -> Scores:
         frame = pl.read_parquet(source, glob=False)
@@ -102,17 +105,17 @@ def _pipeline(checkpoint: Checkpoint) -> Predict:
         "text-classification", str(checkpoint.path), function_to_apply="none", truncation=True, device=torch_device()
     )
 
-    def predict(pairs: list) -> Scores:
+    def predict(pairs: list[tuple[str, str]]) -> Scores:
         inputs = [{"text": left, "text_pair": right} for left, right in pairs]
         return np.array([found["score"] for found in classify(inputs, batch_size=32)], np.float32)
 
     return predict
 
 
-def _onnx_sessions(checkpoint: Checkpoint, device: str) -> Iterator[tuple[str, Callable[[dict], Scores]]]:
-    """Export the checkpoint and yield ("float32", run) and, on a CPU, ("int8", run) of dynamic quantisation.
+def _onnx_sessions(checkpoint: Checkpoint, device: str) -> Iterator[tuple[str, Callable[[Inputs], Scores]]]:
+    """Export the checkpoint and yield ("float32", run) and, on a CPU, ("int8", run) with dynamic quantisation.
 
-    Beside CUDA nothing is yielded where ONNX Runtime is built without it: its CPU would be no fair peer.
+    Nothing is yielded on a machine with CUDA where ONNX Runtime has no CUDA: its CPU speed would not be comparable.
     """
     import onnxruntime
     from onnxruntime.quantization import quant_pre_process, quantize_dynamic
@@ -124,17 +127,22 @@ def _onnx_sessions(checkpoint: Checkpoint, device: str) -> Iterator[tuple[str, C
     with tempfile.TemporaryDirectory(prefix="stsb-batch-onnx-") as folder:
         plain, prepared, int8 = (str(Path(folder) / f"{name}.onnx") for name in ("plain", "prepared", "int8"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns of branches that the lengths do not change
+            warnings.simplefilter("ignore")  # the exporter warns about branches that do not depend on the lengths
             _export(checkpoint, plain)
         paths = {"float32": plain}
         if not cuda:
-            with open_quietly():
+            with _without_logging():
                 quant_pre_process(plain, prepared, skip_symbolic_shape=True)
                 quantize_dynamic(prepared, int8)
             paths["int8"] = int8
         for precision, path in paths.items():
             session = onnxruntime.InferenceSession(path, providers=providers)
-            yield precision, lambda inputs, session=session: session.run(None, inputs)[0]
+            yield precision, partial(_run_session, session)
+
+
+def _run_session(session: Any, inputs: Inputs) -> Scores:
+    scores: Scores = session.run(None, inputs)[0]
+    return scores
 
 
 def _export(checkpoint: Checkpoint, path: str) -> None:
@@ -145,8 +153,9 @@ def _export(checkpoint: Checkpoint, path: str) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, *inputs):
-            return self.model(**dict(zip(names, inputs, strict=True))).logits[:, 0]
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(**dict(zip(names, inputs, strict=True))).logits
+            return logits[:, 0]
 
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     axes = {name: {0: "pairs", 1: "tokens"} for name in names}
@@ -154,8 +163,8 @@ def _export(checkpoint: Checkpoint, path: str) -> None:
 
 
 @contextlib.contextmanager
-def open_quietly() -> Iterator[None]:
-    """Keep the quantiser's advice on its own options out of the table."""
+def _without_logging() -> Iterator[None]:
+    """Silence the quantiser, which logs advice on its own options."""
     import logging
 
     logging.disable(logging.WARNING)
@@ -165,10 +174,10 @@ def open_quietly() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _onnx(checkpoint: Checkpoint, score: Callable[[dict], Scores], batch: int) -> Predict:
+def _onnx(checkpoint: Checkpoint, score: Callable[[Inputs], Scores], batch: int) -> Predict:
     tokenizer = load_tokenizer(checkpoint.path)
 
-    def predict(pairs: list) -> Scores:
+    def predict(pairs: list[tuple[str, str]]) -> Scores:
         found = []
         for start in range(0, len(pairs), batch):
             left, right = zip(*pairs[start : start + batch], strict=True)

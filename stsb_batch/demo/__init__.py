@@ -1,1 +1,1 @@
-"""A starter set of labelled pairs and the small warehouse made from it."""
+"""The demo: a starter set of labelled pairs, a small warehouse made from it, and the nightly chain on it."""

@@ -1,4 +1,4 @@
-"""The demo: the nightly chain on the small warehouse, with what a person should see of it."""
+"""The demo: the nightly chain on a small warehouse, with output for people."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from rich.markup import escape
 from stsb_batch.cli.model_views import show_refresh
 from stsb_batch.cli.output import out, row_progress, step_progress
 from stsb_batch.cli.views import nearby, show_outcome
-from stsb_batch.demo.warehouse import lay_out
+from stsb_batch.demo.warehouse import create_warehouse
 from stsb_batch.errors import GateRefused
 from stsb_batch.models.base import find_base_model
 from stsb_batch.refresh.job import refresh
@@ -18,14 +18,14 @@ from stsb_batch.settings import load_settings
 
 
 def run_demo(folder: Path) -> None:
-    """Lay out the warehouse, refresh, promote, score, report. The registry is the demo's own, in `folder/home`.
+    """Create the warehouse, refresh, promote, score, report. The registry is the demo's own, in `folder/home`.
 
-    Done work is found again, so that a second run takes seconds. Raises `GateRefused` when the model is not good enough.
+    A second run finds the work done and takes seconds. Raises `GateRefused` when the model does not pass the gate.
     """
     began = time.monotonic()
-    find_base_model("minilm")  # told before anything is laid out
+    find_base_model("minilm")  # fails here, before anything is written
     _say(1, f"a small warehouse in {nearby(folder.resolve())}: labelled pairs, and last night's pairs without labels")
-    warehouse = lay_out(folder)
+    warehouse = create_warehouse(folder)
     settings = load_settings().model_copy(update={"home": warehouse.home})
 
     _say(2, "refresh: MiniLM learns from its own similarities, then from the labels; the gate decides (about 4 minutes)")

@@ -1,6 +1,6 @@
-"""Lay out a small warehouse: the starter set as labelled pairs, and last night's unlabelled pairs made from its texts.
+"""Create a small warehouse: the starter set as labelled pairs, and unlabelled pairs of its texts as last night's input.
 
-The starter set (`starter.tsv`, see STARTER.md beside it) has columns kind, split, label, sentence1, sentence2.
+The starter set (`starter.tsv`, described in STARTER.md) has columns kind, split, label, sentence1, sentence2.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LONG_TEXT_WORDS = 2_000
 
 @dataclass(frozen=True)
 class Warehouse:
-    """Where the demo's parts lie."""
+    """The paths of the demo's labels, input pairs, scores and registry."""
 
     labels: Path
     pairs: Path
@@ -31,8 +31,8 @@ def starter_set() -> pl.DataFrame:
         return pl.read_csv(file, separator="\t", quote_char=None, schema_overrides={"label": pl.Float32})
 
 
-def lay_out(folder: Path) -> Warehouse:
-    """Write labels and pairs below `folder`; files that are there already stay untouched."""
+def create_warehouse(folder: Path) -> Warehouse:
+    """Write labels and pairs below `folder`; existing files stay unchanged."""
     folder = folder.resolve()
     warehouse = Warehouse(folder / "labels.parquet", folder / "pairs", folder / "pairs.scored", folder / "home")
     starter = starter_set()
@@ -56,14 +56,16 @@ def _texts_by_kind(starter: pl.DataFrame) -> dict[str, list[str]]:
 
 
 def _last_night(kind: str, texts: list[str], number: int) -> pl.DataFrame:
-    """Pair the texts of a kind as a matching job would: half share a word that is not common, half are any two.
+    """Pair the texts of a kind as a matching job would: half of the pairs share a rare word, the others are random.
 
-    A few rows have the blemishes that real tables have: nulls, empty and blank texts, and one text of 2,000 words.
+    A few rows have the faults of real tables: nulls, empty and blank texts, and one text of 2,000 words.
     """
     rng = np.random.default_rng(SEED + number)
     by_word: dict[str, list[int]] = {}
     for position, text in enumerate(texts):
-        for word in sorted({word for word in text.lower().split() if len(word) > 3}):  # a set has no order of its own
+        for word in sorted(
+            {word for word in text.lower().split() if len(word) > 3}
+        ):  # the order of a set differs by process
             by_word.setdefault(word, []).append(position)
     shared = [rows for rows in by_word.values() if 2 <= len(rows) <= 12]
     left, right = [], []

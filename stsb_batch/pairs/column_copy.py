@@ -106,8 +106,8 @@ class ColumnCopy:
 
     def close(self, entries: dict[str, str]) -> None:
         """Write the footer, with `entries` added to its key-value pairs."""
-        _, ours = encode(self._added.empty_table())
-        new_columns = columns_of(ours)
+        _, encoded = encode(self._added.empty_table())
+        new_columns = columns_of(encoded)
         footer = Struct(self._footer)
         root = Struct(footer.items_of(FileField.SCHEMA)[0])
         root.put(ElementField.CHILDREN, I32, len(self._kept) + len(new_columns))
@@ -122,14 +122,14 @@ class ColumnCopy:
         orders = self._footer.items_of(FileField.COLUMN_ORDERS)
         if orders:
             orders = [order for column in self._kept for order in orders[column.chunks]]
-            footer.put(FileField.COLUMN_ORDERS, LIST, (STRUCT, [*orders, *ours.items_of(FileField.COLUMN_ORDERS)]))
+            footer.put(FileField.COLUMN_ORDERS, LIST, (STRUCT, [*orders, *encoded.items_of(FileField.COLUMN_ORDERS)]))
         content = write_struct(footer)
         self._out.write(content + len(content).to_bytes(4, "little") + MAGIC)
 
     def _add_group(self, chunks: list[Struct], added: pa.Table, sorting: tuple[int, Any] | None) -> None:
         file, footer = encode(added)
-        (ours,) = footer.items_of(FileField.ROW_GROUPS)
-        chunks += [self._copy_chunk(file, chunk) for chunk in ours.items_of(GroupField.CHUNKS)]
+        (encoded,) = footer.items_of(FileField.ROW_GROUPS)
+        chunks += [self._copy_chunk(file, chunk) for chunk in encoded.items_of(GroupField.CHUNKS)]
         metas = [chunk.value(ChunkField.META) for chunk in chunks]
         group = Struct()
         group.put(GroupField.CHUNKS, LIST, (STRUCT, chunks))
@@ -168,8 +168,8 @@ class ColumnCopy:
             self._out.write(body)
             uncompressed += len(head) + unpacked
         meta = Struct(old)
-        for gone in (MetaField.INDEX_OFFSET, MetaField.DICTIONARY_OFFSET, MetaField.BLOOM_OFFSET, MetaField.BLOOM_LENGTH):
-            meta.pop(gone, None)
+        for field in (MetaField.INDEX_OFFSET, MetaField.DICTIONARY_OFFSET, MetaField.BLOOM_OFFSET, MetaField.BLOOM_LENGTH):
+            meta.pop(field, None)
         first_data = begin if first_data is None else first_data
         if first_data != begin:
             meta.put(MetaField.DICTIONARY_OFFSET, I64, begin)

@@ -11,7 +11,7 @@ import pyarrow as pa
 STATUSES = ("OK", "OK_TRUNCATED", "NULL_INPUT", "EMPTY_INPUT", "INVALID_UTF8", "NONFINITE", "OOM", "MODEL_ERROR")
 OK, OK_TRUNCATED, NULL_INPUT, EMPTY_INPUT, INVALID_UTF8, NONFINITE, OOM, MODEL_ERROR = range(len(STATUSES))
 CONTRACT_VERSION = 1
-METADATA_PREFIX = "stsb_batch."  # keys of ours in a Parquet footer
+METADATA_PREFIX = "stsb_batch."  # of our own keys in a Parquet footer
 LABEL_RANGE = (0.0, 5.0)
 # What Unicode calls white space (White_Space), control (Cc), format (Cf) or invisible (Default_Ignorable_Code_Point)
 _INVISIBLE = """

@@ -56,7 +56,7 @@ def check_target(target: Target, sources: list[SourceFile], root: Path | None = 
     `PermissionDeniedError` when the output cannot be written.
     """
     if root and target.root.is_relative_to(os.path.realpath(root)):
-        raise UsageError(f"{target.root}: the output lies inside the input folder. Choose another place with -o.")
+        raise UsageError(f"{target.root}: the output is inside the input folder. Choose another place with -o.")
     for source in sources:
         if target.single == source.path:
             raise UsageError(f"{source.path}: the output is the input. Choose another place with -o.")

@@ -1,4 +1,4 @@
-"""The base encoder as a sentence encoder: embeddings of texts, whose cosine says how alike they are."""
+"""The base encoder as a sentence encoder: embeddings of texts, whose cosine measures how similar the texts are."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from transformers import AutoModel
 from stsb_batch.device import torch_device
 from stsb_batch.models.checkpoint import load_tokenizer, load_weights
 
-MAX_TOKENS = 128
+MAX_TEXT_TOKENS = 128  # longer texts are truncated
 BATCH_TEXTS = 64
 
 
@@ -24,13 +24,13 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def embed(self, texts: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> np.ndarray:
-        """Return unit-length embeddings, (texts, hidden) float32; `progress` hears of texts done and in all."""
+        """Return unit-length embeddings, (texts, hidden) float32; `progress` is called with the texts done and in all."""
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         embeddings = np.empty((len(texts), self._encoder.config.hidden_size), np.float32)
         for start in range(0, len(texts), BATCH_TEXTS):
             rows = order[start : start + BATCH_TEXTS]
             batch = self.tokenizer(
-                [texts[r] for r in rows], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+                [texts[r] for r in rows], padding=True, truncation=True, max_length=MAX_TEXT_TOKENS, return_tensors="pt"
             ).to(self._device)
             hidden = self._encoder(**batch).last_hidden_state  # (texts, tokens, hidden)
             mask = batch["attention_mask"].unsqueeze(-1)
@@ -41,7 +41,10 @@ class SentenceEncoder:
 
 
 def nearest(embeddings: np.ndarray, count: int, *, chunk: int = 2_048) -> np.ndarray:
-    """Return the row numbers of each row's nearest other rows, (rows, count)."""
+    """Return the indices of each row's nearest other rows by dot product, unsorted: (rows, count) int64.
+
+    `embeddings` is (rows, hidden); `chunk` rows are compared with all others at a time.
+    """
     found = np.empty((len(embeddings), count), np.int64)
     for start in range(0, len(embeddings), chunk):
         similarity = embeddings[start : start + chunk] @ embeddings.T

@@ -1,4 +1,4 @@
-"""Measure a model on labelled pairs, split by split: metrics, reliability, order symmetry, conformal half-width, plots."""
+"""Measure a model on labelled pairs by split: metrics, reliability, order symmetry, conformal half-width, plots."""
 
 import datetime as dt
 import uuid
@@ -31,13 +31,16 @@ from stsb_batch.report.plots import save_plots
 from stsb_batch.report.table import RunFacts, finish_rows, metric_rows
 from stsb_batch.settings import Settings
 
-SYMMETRY_PAIRS = 1_000  # of a part; scored a second time with their sides swapped
+SYMMETRY_PAIRS = 1_000  # of the main part, scored a second time with their sides swapped
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model on labelled pairs: the report, the scored parts (`left`, `right`, `label`, `score`, NaN where a pair has no
-    score), and what is said of the part that counts, test where there is one."""
+    """A model's figures on labelled pairs.
+
+    `parts` maps split -> frame with `left`, `right`, `label` and `score` (NaN where a pair has none). `bands` and `symmetry`
+    are those of the main part: test, where there is one.
+    """
 
     report: pl.DataFrame
     parts: dict[str, pl.DataFrame]
@@ -51,7 +54,10 @@ class Evaluation:
 
 
 def evaluate_labels(reference: str, *, model: str, columns: Columns, settings: Settings) -> Evaluation:
-    """Measure a model on labelled Parquet or `glue/stsb`: by split where there are splits, else as one part."""
+    """Measure a model on labelled Parquet or `glue/stsb`, by split if there are splits, else as one part `all`.
+
+    Raises as `read_labelled` and `resolve_model` do.
+    """
     read = read_labelled(reference, columns, timeout=settings.hub_timeout)
     if {"train", "val"} <= set(read.frames):
         named = split_labels(read, reference).items()
@@ -65,7 +71,7 @@ def evaluate_labels(reference: str, *, model: str, columns: Columns, settings: S
 def evaluate(
     checkpoint: Checkpoint, scorer: PairScorer, parts: Iterable[tuple[str, pl.DataFrame]], *, dataset: str
 ) -> Evaluation:
-    """Score each part (`left`, `right`, `label`) and measure it; pairs without a score count for none of the figures."""
+    """Score each part (`left`, `right`, `label`) and measure it; pairs without a score are ignored."""
     scored = {name: _scored(scorer, frame) for name, frame in parts}
     rows = []
     for name, frame in scored.items():
@@ -73,8 +79,8 @@ def evaluate(
         rows += metric_rows(labels, scores, part=name) + calibration_rows(name, labels, scores)
     main = main_part(scored)
     symmetry = _symmetry(scorer, scored[main])
-    fitted, checked, promise = _conformal(scored)
-    rows += symmetry_rows(main, symmetry) + conformal_rows(fitted, checked, promise)
+    fitted, checked, interval = _conformal(scored)
+    rows += symmetry_rows(main, symmetry) + conformal_rows(fitted, checked, interval)
     facts = RunFacts(
         run_id=uuid.uuid4().hex,
         run_at=dt.datetime.now(dt.UTC),
@@ -84,11 +90,11 @@ def evaluate(
         engine=scorer.engine.choice.engine,
         precision=scorer.engine.choice.precision,
     )
-    return Evaluation(finish_rows(rows, facts), scored, reliability(*pairs_of(scored[main])), symmetry, promise)
+    return Evaluation(finish_rows(rows, facts), scored, reliability(*pairs_of(scored[main])), symmetry, interval)
 
 
 def main_part(parts: dict[str, pl.DataFrame]) -> str:
-    """Name the part that a model is judged by: test, else val, else the last."""
+    """Return the name of the part that a model is judged by: test, else val, else the last."""
     return next((name for name in ("test", "val") if name in parts), list(parts)[-1])
 
 
@@ -99,7 +105,7 @@ def pairs_of(scored: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def save_pictures(found: Evaluation, folder: Path) -> list[Path]:
-    """Save a scatter and a residual plot of all parts; returns the files."""
+    """Save a scatter plot and a residual plot of all parts; returns the files."""
     title = f"{found.report['model'][0]} on {found.report['dataset'][0]}"
     return save_plots({name: pairs_of(frame) for name, frame in found.parts.items()}, title, folder)
 
@@ -117,7 +123,10 @@ def _symmetry(scorer: PairScorer, scored: pl.DataFrame) -> Symmetry:
 
 
 def _conformal(scored: dict[str, pl.DataFrame]) -> tuple[str, str, Conformal]:
-    """Fit the half-width on val and check it on test; where these are not there, on every other pair of the last part."""
+    """Fit the half-width on val and check it on test; without both, fit and check it on every other pair of the main part.
+
+    Returns the name of the part it was fitted on, of the part it was checked on, and the half-width.
+    """
     if {"val", "test"} <= set(scored):
         fitted, checked = "val", "test"
         fit, check = pairs_of(scored["val"]), pairs_of(scored["test"])

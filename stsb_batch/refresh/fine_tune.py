@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,9 +14,13 @@ from datasets import Dataset
 from transformers import (
     AutoModelForSequenceClassification,
     DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
     set_seed,
 )
@@ -26,14 +31,14 @@ from stsb_batch.models.checkpoint import load_tokenizer, load_weights, save_chec
 from stsb_batch.refresh.recipes import Stage
 
 log = logging.getLogger(__name__)
-MAX_TOKENS = 512  # of a pair; longer ones are cut
+MAX_PAIR_TOKENS = 512  # longer pairs are truncated
 SAVE_STEPS = 200  # about a minute on two cores
-SWAPPED = "swapped_"  # columns of a pair the other way round
+SWAPPED = "swapped_"  # prefix of the columns of a pair with its sides swapped
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands: the stage, optimiser steps done and in all, the last figures known (loss, validation loss)."""
+    """The progress of training: the stage, optimiser steps done and in all, and the latest figures (`loss`, `val_mse`)."""
 
     stage: str
     done: int
@@ -54,10 +59,10 @@ def fine_tune(
 ) -> float:
     """Train `base` on labelled pairs and save the stage's last or best epoch as a checkpoint in `output`.
 
-    Frames have `left`, `right` and `label`; `precision` is fp32, bf16 or fp16, by default what suits the device. Returns
-    the validation loss (MSE) of the epoch that was kept. After a kill the same call goes on from the last state in
-    `<output>.training`, at most `SAVE_STEPS` steps back. Raises `ModelIntegrityError` for a base model that cannot be
-    loaded and `BadDataError` when training ends in NaN.
+    Frames have `left`, `right` and `label`; `precision` is fp32, bf16 or fp16, by default that of `training_precision`;
+    `name` is what progress and log call the stage. Returns the validation loss (MSE) of the epoch that was kept. The same
+    call resumes after a kill from the last state in `<output>.training`, at most `SAVE_STEPS` steps back. Raises
+    `ModelIntegrityError` for a base model that cannot be loaded and `BadDataError` when training ends in NaN.
     """
     set_seed(stage.seed)
     tokenizer = load_tokenizer(base)
@@ -66,7 +71,7 @@ def fine_tune(
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
-    max_length = min(MAX_TOKENS, getattr(model.config, "max_position_embeddings", MAX_TOKENS))
+    max_length = min(MAX_PAIR_TOKENS, getattr(model.config, "max_position_embeddings", MAX_PAIR_TOKENS))
     work = output.with_name(f"{output.name}.training")
     trainer = Trainer(
         model=model,
@@ -87,6 +92,7 @@ def fine_tune(
     if loss is None or not np.isfinite(loss):
         raise BadDataError("Training ended in NaN: the validation loss is not finite. Check labels and recipe.")
     staged = output.with_name(f"{output.name}.saving")
+    assert isinstance(trainer.model, PreTrainedModel), "bug: the Trainer has another model"
     save_checkpoint(trainer.model, tokenizer, staged)
     staged.rename(output)
     shutil.rmtree(work)
@@ -94,13 +100,13 @@ def fine_tune(
 
 
 def training_precision() -> str:
-    """Return fp16 on CUDA, bf16 on a CPU that is fast in it, else fp32."""
+    """Return fp16 on CUDA, bf16 on a CPU where it is faster, else fp32."""
     device = torch_device()
     return "fp16" if device == "cuda" else "bf16" if device == "cpu" and has_fast_bf16() else "fp32"
 
 
 def _last_state(work: Path) -> str | None:
-    """Return the folder of the last state that was saved whole: the Trainer writes its trainer_state.json last."""
+    """Return the folder of the last completely saved state: the Trainer writes its trainer_state.json last."""
     states = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
     return str(max(states, key=lambda path: int(path.name.rpartition("-")[2]))) if states else None
 
@@ -133,8 +139,8 @@ def _arguments(stage: Stage, work: Path, precision: str) -> TrainingArguments:
     )
 
 
-def _encode(frame: pl.DataFrame, tokenizer, max_length: int, *, swapped: bool = False) -> Dataset:
-    """Tokenise pairs into the columns the model takes, with `swapped` both ways round; padding is left to the collator."""
+def _encode(frame: pl.DataFrame, tokenizer: PreTrainedTokenizerFast, max_length: int, *, swapped: bool = False) -> Dataset:
+    """Tokenise pairs into the model's input columns, with `swapped` in both orders; the collator pads them."""
     left, right = frame["left"].to_list(), frame["right"].to_list()
     encoded = dict(tokenizer(left, right, truncation=True, max_length=max_length))
     if swapped:
@@ -144,35 +150,37 @@ def _encode(frame: pl.DataFrame, tokenizer, max_length: int, *, swapped: bool = 
 
 
 class Collator:
-    """Pad pairs to a batch; of pairs that come both ways round take either, by torch's own random numbers, or `both`.
+    """Pad pairs to a batch. Of pairs in both orders, take one at random (torch's generator) or, with `both`, both.
 
-    With `both` a batch has all pairs one way round and then, in the same order, the other.
+    With `both`, a batch has all pairs in the given order, followed by the same pairs with their sides swapped.
     """
 
-    def __init__(self, tokenizer, *, both: bool = False) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, *, both: bool = False) -> None:
         self._pad = DataCollatorWithPadding(tokenizer)
         self._both = both
 
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         names = [name for name in rows[0] if not name.startswith(SWAPPED)]
         given = [{name: row[name] for name in names} for row in rows]
         if len(names) == len(rows[0]):
             return self._pad(given)
-        turned = [{name: row[name if name == "label" else SWAPPED + name] for name in names} for row in rows]
+        swapped = [{name: row[name if name == "label" else SWAPPED + name] for name in names} for row in rows]
         if self._both:
-            return self._pad(given + turned)
-        turns = torch.rand(len(rows)).lt(0.5).tolist()
-        return self._pad([second if turn else first for first, second, turn in zip(given, turned, turns, strict=True)])
+            return self._pad(given + swapped)
+        chosen = torch.rand(len(rows)).lt(0.5).tolist()
+        return self._pad([second if swap else first for first, second, swap in zip(given, swapped, chosen, strict=True)])
 
 
 def symmetric_loss(weight: float) -> Callable[..., torch.Tensor]:
-    """Return the Trainer's loss of batches with `both` ways round: MSE plus `weight` times the mean squared difference of
-    a pair's two scores."""
+    """Return a loss function for the Trainer and batches with pairs in both orders.
 
-    def loss(outputs, labels: torch.Tensor, num_items_in_batch=None) -> torch.Tensor:
+    It is the MSE plus `weight` times the mean squared difference of a pair's two scores.
+    """
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         scores = outputs.logits.squeeze(-1).float()
         error = torch.nn.functional.mse_loss(scores, labels)
-        if not scores.requires_grad:  # pairs that validate come one way round
+        if not scores.requires_grad:  # validation has each pair in one order
             return error
         first, second = scores.chunk(2)
         return error + weight * torch.nn.functional.mse_loss(first, second)
@@ -181,14 +189,16 @@ def symmetric_loss(weight: float) -> Callable[..., torch.Tensor]:
 
 
 class _Progress(TrainerCallback):
-    """Pass the Trainer's state on, and each epoch's figures to the log."""
+    """Report the Trainer's progress after each step, log each epoch's figures, and save every `SAVE_STEPS` steps."""
 
     def __init__(self, stage: str, report: Callable[[Step], None] | None) -> None:
         self._stage = stage
         self._report = report
         self._figures: dict[str, float] = {}
 
-    def on_log(self, args, state, control, logs=None, **_):
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
         self._figures |= {
             name: float(logs[key]) for key, name in (("loss", "loss"), ("eval_loss", "val_mse")) if key in logs
         }
@@ -201,7 +211,7 @@ class _Progress(TrainerCallback):
                 float(logs["eval_loss"]),
             )
 
-    def on_step_end(self, args, state, control, **_):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % SAVE_STEPS == 0:
             control.should_save = True
         if self._report:

@@ -124,7 +124,7 @@ def decide(
     labels, challenger = labels.astype(np.float64), challenger.astype(np.float64)
     r = float(np.corrcoef(labels, challenger)[0, 1])
     figures = {"pearson": r, "mse": float(np.mean((labels - challenger) ** 2))}
-    detail = f"Pearson {r:.4f}, must be above the floor {limits.floor:.2f}"
+    detail = f"Pearson {r:.4f}, must be above the floor {limits.floor:g}"
     checks = [*also, Check(r > limits.floor, "pearson", detail)]
     needed: float = SMALL_TEST if champion is None else 0
     if champion is not None and not np.isfinite(champion).all():

@@ -28,7 +28,7 @@ from stsb_batch.refresh.labels import Labels, check_learnable, load_labels
 from stsb_batch.refresh.recipes import Recipe, find_recipe
 from stsb_batch.refresh.sample import Sample, read_sample, read_texts
 from stsb_batch.refresh.sample_churn import SampleChurn, churn_on
-from stsb_batch.refresh.splits import HELD_OUT
+from stsb_batch.refresh.splits import HELD_OUT_SHARE
 from stsb_batch.requests import RefreshRequest
 
 
@@ -51,7 +51,8 @@ class RefreshPlan:
         return {"floor": request.floor, "slice": request.slice_column, "max_churn": request.max_churn}
 
     def has_judged(self, version: registry.Version) -> bool:
-        """Say whether a version's verdict is what these limits would give. What passed is held against churn each time."""
+        """Say whether a version was judged by these limits. The limit of churn counts only for a version that was refused:
+        one that passed is compared with the sample again each time."""
         judged = {"max_churn": None} | version.card.get("judged_by", self.judged_by)
         if version.card["gate"]["passed"]:
             judged["max_churn"] = self.request.max_churn
@@ -60,7 +61,7 @@ class RefreshPlan:
 
 @dataclass(frozen=True)
 class RefreshOutcome:
-    """The registered version, its report, the gate's verdict; `trained` is false when its weights had been there before."""
+    """The registered version, its report and the gate's decision; `trained` is false when its weights existed before."""
 
     version: registry.Version
     metrics: pl.DataFrame
@@ -70,10 +71,10 @@ class RefreshOutcome:
 
 
 def plan_refresh(request: RefreshRequest) -> RefreshPlan:
-    """Load labels, base model and churn sample, so that everything that can be refused is refused before training.
+    """Load and check labels, base model and churn sample, so that every refusal that is possible comes before training.
 
-    Raises `GateRefused` where the test pairs leak, for no model trained on such labels can pass, and `ModelIntegrityError`
-    where the champion is damaged, which the model would have to be held against.
+    Raises `GateRefused` where too many test pairs are also in train or val, since no model trained on such labels can pass,
+    and `ModelIntegrityError` where the champion, with which the model has to be compared, is damaged.
     """
     registry.check_name(request.name)
     if champion := current_champion(request.settings.home):
@@ -88,7 +89,7 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
     if pairs < MIN_TEST:
         raise BadDataError(
             f"{request.labels}: {pairs} test pairs are too few for the gate, at least {MIN_TEST} are needed: "
-            f"{round(MIN_TEST / HELD_OUT)} labelled pairs, or a split 'test' of {MIN_TEST}."
+            f"{round(MIN_TEST / HELD_OUT_SHARE)} labelled pairs, or a split 'test' of {MIN_TEST}."
         )
     leak = leak_check(labels.leaked, pairs)
     if not leak.passed:
@@ -104,8 +105,8 @@ def plan_refresh(request: RefreshRequest) -> RefreshPlan:
 
 
 def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
-    """Return the version that an earlier refresh made from the same labels, base and recipe and judged by the same limits,
-    the newest if several. Where it still awaits promotion and there is a churn sample, it is held against that too."""
+    """Return the newest version that an earlier refresh made from the same labels, base and recipe and judged by the same
+    limits; None where there is none. If it still awaits promotion, a churn sample is checked too."""
     home = plan.request.settings.home
     version = next(filter(plan.has_judged, _made_before(plan)), None)
     if version is None:
@@ -122,17 +123,16 @@ def find_done(plan: RefreshPlan) -> RefreshOutcome | None:
 
 
 def _made_before(plan: RefreshPlan) -> list[registry.Version]:
-    """List the versions made from the same labels, base and recipe under the same name, the newest first."""
+    """List the versions of this name that were made from the same labels, base and recipe, newest first."""
     versions = [v for v in registry.readable_versions(plan.request.settings.home) if v.card["name"] == plan.request.name]
     return [version for version in reversed(versions) if version.card.get("made_from") == plan.fingerprint]
 
 
 def train_candidate(plan: RefreshPlan, progress: Callable | None = None) -> Path:
-    """Train by the recipe into a staging folder of the registry; the caller registers or discards what is returned.
+    """Train by the recipe in a staging folder of the registry; returns the candidate's folder, which the caller judges.
 
-    The folder is the same for the same labels, base and recipe, so that training can go on where it was stopped; one
-    process works in it at a time (`BusyError`). Weights that were trained before are taken instead of training again, be it
-    a version's or those of a candidate that was not judged to the end.
+    The folder is the same for the same labels, base and recipe, so that stopped training resumes; one process works in it
+    at a time (`BusyError`). Nothing is trained where a version, or a candidate that was not judged yet, has these weights.
     """
     from stsb_batch.refresh.train import train
 
@@ -164,15 +164,15 @@ def _staging(plan: RefreshPlan) -> Path:
 
 
 def _storage_fault(error: Exception) -> OSError | None:
-    """Find the operating system's error behind what libraries make of it while they save; None where there is none."""
+    """Return the operating-system error that a library wrapped while saving; None where there is none."""
     if isinstance(error, StsbBatchError):
         return None
     if isinstance(error, OSError) and error.errno:
         return error
-    told = re.search(r"os error (\d+)", str(error))  # safetensors
-    if told:
-        return OSError(int(told[1]), re.sub(r"\s*\(os error.*", "", str(error)).rpartition(": ")[2])
-    if "PytorchStreamWriter" in str(error):  # torch.save tells no number
+    numbered = re.search(r"os error (\d+)", str(error))  # safetensors
+    if numbered:
+        return OSError(int(numbered[1]), re.sub(r"\s*\(os error.*", "", str(error)).rpartition(": ")[2])
+    if "PytorchStreamWriter" in str(error):  # torch.save gives no error number
         return OSError(errno.EIO, "writing failed, perhaps the disk is full")
     return None
 
@@ -180,14 +180,15 @@ def _storage_fault(error: Exception) -> OSError | None:
 def judge_candidate(plan: RefreshPlan, candidate: Path, ask: Ask = ask_fresh_process) -> RefreshOutcome:
     """Measure a candidate on all splits, compare it with the champion on the test pairs, register it with its card.
 
-    `ask` has the golden pairs scored once more, by default in a fresh process.
+    `ask` has the golden pairs scored once more, by default in a fresh process. Raises `BusyError` while another process works
+    with the candidate, and where labels or base changed since it was trained; after any other error it is discarded.
     """
     if candidate.parent != _staging(plan):
         raise BusyError(f"{plan.request.labels}: the labels or the base model changed during the refresh. Run it again.")
     with registry.staging_lock(candidate.parent):
         try:
             outcome = _judge(plan, candidate, ask)
-        except Exception:  # but whoever is stopped finds the candidate again
+        except Exception:  # an interrupt is no Exception: a stopped refresh finds its candidate again
             registry.discard(candidate.parent)
             raise
         registry.discard(candidate.parent)
@@ -231,7 +232,7 @@ def _judge(plan: RefreshPlan, candidate: Path, ask: Ask) -> RefreshOutcome:
 
 
 def current_champion(home: Path) -> registry.Version | None:
-    """Return the champion's version, None before the first promotion."""
+    """Return the champion, None before the first promotion."""
     return registry.find_version(home, "champion") if registry.champions(home)["stack"] else None
 
 
@@ -243,18 +244,19 @@ def _churn(plan: RefreshPlan, challenger: Checkpoint, champion: registry.Version
 
 
 def awaits_promotion(home: Path, outcome: RefreshOutcome) -> bool:
-    """Say whether a version passed against the present champion and has never been champion itself.
+    """Say whether a version passed the gate against the current champion and has never been champion itself.
 
-    True after a dry run or a crash before the promotion; false for a version that somebody rolled back or rejected.
+    True after a dry run or a crash before the promotion; false for a version that was rolled back or rejected.
     """
     moves = registry.champions(home)
     has_been_champion = any(move.get("digest") == outcome.version.digest for move in moves["log"])
-    present = moves["stack"][-1] if moves["stack"] else None
-    is_settled = has_been_champion or is_rejected(outcome.version)
-    return outcome.decision.passed and not is_settled and outcome.version.card["parent"] == present
+    current = moves["stack"][-1] if moves["stack"] else None
+    is_decided = has_been_champion or is_rejected(outcome.version)
+    return outcome.decision.passed and not is_decided and outcome.version.card["parent"] == current
 
 
 def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that training depends on, for the model's card."""
     names = ("stsb-batch", "torch", "transformers", "tokenizers", "datasets")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
@@ -262,10 +264,10 @@ def library_versions() -> dict[str, str]:
 def refresh(
     request: RefreshRequest, *, progress: Callable | None = None, dry_run: bool = False, ask: Ask = ask_fresh_process
 ) -> RefreshOutcome:
-    """Run a whole refresh. What passes the gate becomes champion, unless `dry_run`; what does not is kept, with its verdict.
+    """Run a refresh: train, judge, register, and promote a version that passes the gate, unless `dry_run`.
 
-    The same labels, base and recipe are not trained twice: then the version that is there is returned. A version whose
-    champion was replaced by another refresh meanwhile is kept and not promoted, because it was not held against the new one.
+    A refused version is kept with its decision. The same labels, base and recipe are not trained twice: the existing version
+    is returned. A version that passed against a champion that was replaced meanwhile is kept and not promoted.
     """
     plan = plan_refresh(request)
     outcome = find_done(plan) or judge_candidate(plan, train_candidate(plan, progress), ask)

@@ -1,4 +1,4 @@
-"""Labelled pairs as they lie there: Parquet files, folders of splits, GLUE. Knows files and splits, not their rows."""
+"""Find labelled pairs: Parquet files, folders of splits, GLUE. Knows files and splits; their rows are in `label_rows.py`."""
 
 import logging
 import re
@@ -24,7 +24,7 @@ OFFLINE = "Without a hub, name labelled Parquet with --labels (columns sentence1
 SPLITS = ("train", "val", "test")
 OTHER_NAMES = {"training": "train", "testing": "test", "validation": "val", "valid": "val", "dev": "val"}
 OTHER_NAMES |= {"development": "val", "eval": "val", "evaluation": "val"}
-# a file of a split that has several, with the hash that hubs give it: train-00000-of-00002-1f0a9c1b2d3e4f56
+# one of several files of a split, perhaps with the hash that hubs add: train-00000-of-00002-1f0a9c1b2d3e4f56
 NUMBERED = re.compile(r"(.+?)-(\d{5,})-of-(\d{5,})(-[0-9a-f]+)?", re.IGNORECASE)
 HASHED = re.compile(r"(.+?)-[0-9a-f]{4,}", re.IGNORECASE)
 
@@ -33,7 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelledParts:
-    """Frames `left`, `right`, `label`, `slice` by split ("" where nothing says the split); fault -> rows left out."""
+    """Labelled pairs as they were read.
+
+    `frames` maps split ("" where there are no splits) -> `left`, `right`, `label`, `slice`; `left_out` maps fault -> rows.
+    """
 
     frames: dict[str, pl.DataFrame]
     left_out: dict[str, int]
@@ -42,16 +45,18 @@ class LabelledParts:
 def read_labelled(
     reference: str, columns: Columns, *, slice_column: str | None = None, timeout: float = 10.0
 ) -> LabelledParts:
-    """Read labelled pairs and leave out the rows that cannot be used, each kind counted; `slice` is null without a column.
+    """Read labelled pairs; rows that cannot be used are left out and counted by fault. `slice` is null without a column.
 
-    Splits come in a fixed order: train, val, test, then others by name. Labels are mapped on the scale of the scores; a
-    warning says when they do not look like the scale that they are read on. Files are opened in the sandbox first, and only
-    the columns named are read.
+    Splits are in a fixed order: train, val, test, then others by name. Labels are mapped to the scale of the scores, with a
+    warning where they do not look like `columns.label_scale`. Files are opened in the sandbox first, and only the columns
+    needed are read. `timeout` is for the hub's first answer, in seconds.
 
-    Raises `BadFileError` for a file that cannot be read or lacks a column, and `BadDataError` when too many of a split's
-    rows cannot be used.
+    Raises `NothingToReadError` where there are no labels, `BadFileError` for a file that cannot be read or lacks a column,
+    and `BadDataError` when too many of a split's rows cannot be used.
     """
-    frames, left_out, labels = {}, Counter(), []
+    frames: dict[str, pl.DataFrame] = {}
+    left_out: Counter[str] = Counter()
+    labels = []
     with Sandbox() as sandbox:
         for name, frame, where in _read(reference, columns, slice_column, timeout, sandbox):
             usable, faults = usable_rows(frame, where, columns)
@@ -66,7 +71,7 @@ def read_labelled(
 def _read(
     reference: str, columns: Columns, slice_column: str | None, timeout: float, sandbox: Sandbox
 ) -> Iterator[tuple[str, pl.DataFrame, str]]:
-    """Yield each split's name ("" where nothing says it), its rows, and what to call it in a message."""
+    """Yield each split's name ("" where there are no splits), its rows, and what messages call it."""
     path = Path(reference)
     if reference == GLUE or path.is_dir():
         for name, files in (_glue_splits(timeout) if reference == GLUE else find_splits(path, reference)).items():
@@ -81,8 +86,8 @@ def _read(
         yield "", frame, where
         return
     cells = decoded(frame["split"])
-    names = {cell: split_name(cell) or None for cell in cells.unique().drop_nulls()}
-    keys = cells.replace_strict(names, default=None, return_dtype=pl.String)
+    names = {cell: split_name(cell) for cell in cells.unique().drop_nulls()}
+    keys = cells.replace_strict({cell: name or None for cell, name in names.items()}, default=None, return_dtype=pl.String)
     if keys.null_count():
         raise BadDataError(f"{where}: {keys.null_count()} rows have no split, first in row {keys.is_null().arg_max()}.")
     for name in in_order(set(names.values())):
@@ -90,7 +95,7 @@ def _read(
 
 
 def split_name(text: str) -> str:
-    """Return what a split is called here, whatever its case and common name: `Dev`, `VALIDATION` and `eval` are val."""
+    """Return the name of a split in lower case, common names replaced: `Dev`, `VALIDATION` and `eval` are `val`."""
     name = text.strip().lower()
     return OTHER_NAMES.get(name, name)
 
@@ -101,22 +106,24 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def find_splits(folder: Path, reference: str) -> dict[str, list[Path]]:
-    """Find the files of each split in a folder: one of its name, numbered ones as hubs have them, or a folder of its name.
+    """Find the files of each split in a folder: a file with its name, numbered files as on hubs, or a folder with its name.
 
-    Where the folder holds no Parquet itself, `data/` below it does, as in a hub's repository.
+    Where the folder has no such file, `data/` in it is searched, as in a hub's repository. Raises `NothingToReadError` where
+    there is none, and `BadDataError` where files of a split are missing or contradict each other.
     """
-    files, below = _parquet_in(folder), {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
+    files = _parquet_in(folder)
+    folders = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
     found: dict[str, list[Path]] = {}
     for file in files:
         found.setdefault(_split_of(file), []).append(file)
     for name, parts in found.items():
-        _check_whole(parts, name, reference)
+        _check_complete(parts, name, reference)
     if not found:
-        found = _split_folders(below, reference)
-    if not found and "data" in below:
-        return find_splits(below["data"], reference)
+        found = _split_folders(folders, reference)
+    if not found and "data" in folders:
+        return find_splits(folders["data"], reference)
     if not found:
-        raise NothingToReadError(f"{reference}: holds no .parquet file. Check the path of the labels.")
+        raise NothingToReadError(f"{reference}: contains no .parquet file. Check the path of the labels.")
     return {name: found[name] for name in in_order(found)}
 
 
@@ -129,19 +136,19 @@ def _split_folders(folders: dict[str, Path], reference: str) -> dict[str, list[P
         if name in found:
             raise BadDataError(f"{reference}: {escape_control(folder.name)} is the same split as another folder. Keep one.")
         if NUMBERED.fullmatch(parts[0].stem):
-            _check_whole(parts, name, reference)
+            _check_complete(parts, name, reference)
         found[name] = parts
     return found
 
 
 def _parquet_in(folder: Path) -> list[Path]:
-    """List the Parquet files of a folder by name, sorted."""
+    """List the Parquet files of a folder, sorted by name."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(("_", ".")))
     return [entry for entry in entries if not entry.is_dir() and is_parquet(entry)]
 
 
 def _split_of(file: Path) -> str:
-    """Name the split that a file is of. A hash without a number is one only behind the usual name of a split."""
+    """Return the split of a file. A suffix without a number counts as a hash only after a usual name of a split."""
     if numbered := NUMBERED.fullmatch(file.stem):
         return split_name(numbered[1])
     hashed = HASHED.fullmatch(file.stem)
@@ -150,9 +157,10 @@ def _split_of(file: Path) -> str:
     return split_name(file.stem)
 
 
-def _check_whole(parts: list[Path], split: str, reference: str) -> None:
-    """Refuse files of a split of which one is missing, or which are the split twice."""
-    first, numbers = NUMBERED.fullmatch(parts[0].stem), []
+def _check_complete(parts: list[Path], split: str, reference: str) -> None:
+    """Raise `BadDataError` where a file of a split is missing, or files are the same split twice."""
+    first = NUMBERED.fullmatch(parts[0].stem)
+    numbers: set[int] = set()
     count = int(first[3]) if first else 1
     for part in parts:
         numbered = NUMBERED.fullmatch(part.stem)
@@ -162,9 +170,9 @@ def _check_whole(parts: list[Path], split: str, reference: str) -> None:
                 f"{reference}: {escape_control(part.name)} is the same split as another file "
                 f"({escape_control(split)}). Keep one of the two."
             )
-        numbers.append(number)
-    lost = next((number for number in range(count) if number not in numbers), None)
-    if lost is not None:
+        numbers.add(number)
+    lost = min(set(range(count)) - numbers, default=None)
+    if first and lost is not None:
         name = f"{first[1]}-{lost:0{len(first[2])}d}-of-{first[3]}{'-*' if first[4] else ''}.parquet"
         raise BadDataError(f"{reference}: {escape_control(name)} is missing, one of {count} files of its split. Copy all.")
 
@@ -176,4 +184,4 @@ def _glue_splits(timeout: float) -> dict[str, list[Path]]:
     found = find_splits(folder / "stsb", GLUE)
     if lost := [name for name in ("train", "val") if name not in found]:
         raise BadDataError(f"{GLUE_REPOSITORY}: its folder stsb has no {lost[0]} split. {OFFLINE}")
-    return {name: found[name] for name in ("train", "val")}  # labels of test are kept from all
+    return {name: found[name] for name in ("train", "val")}  # the labels of test are not public

@@ -1,4 +1,4 @@
-"""The rows of a label file: only the columns that are needed, and of those only the rows that can be used."""
+"""Read the rows of a label file: the columns that are needed, and of those the rows that can be used."""
 
 import logging
 from pathlib import Path
@@ -16,16 +16,16 @@ from stsb_batch.pairs.sandbox import Sandbox
 from stsb_batch.pairs.schema import BLANK, Columns, check_columns, is_text
 
 MAX_LEFT_OUT = 0.01  # share of a split's rows that may be unusable
-READ_BYTES = 1 << 20  # of a column chunk held compressed
+READ_BYTES = 1 << 20  # of a compressed column chunk held at a time
 
 log = logging.getLogger(__name__)
 
 
 def read_rows(path: Path, columns: Columns, slice_column: str | None, sandbox: Sandbox, *, split: bool) -> pl.DataFrame:
-    """Read one file's `left`, `right` (Binary), `label` (Float32), `slice`, and its column `split` where wanted and there.
+    """Read one file as `left`, `right` (Binary), `label` (Float32) and `slice`, with `split` also its column `split` if any.
 
-    The file is opened in the sandbox first, and no other column is decoded, whatever it holds. Raises
-    `BadFileError`, and `BadDataError` for a file of a table.
+    The file is opened in the sandbox first, and no other column is decoded. Raises `BadFileError` for a file that cannot be
+    read or lacks a column, and `BadDataError` for a file of a table format.
     """
     name, label = escape_control(path.name), columns.label or "label"
     needed = [columns.left, columns.right, label, *([slice_column] if slice_column else []), *(["split"] if split else [])]
@@ -35,7 +35,7 @@ def read_rows(path: Path, columns: Columns, slice_column: str | None, sandbox: S
     problems = check_columns(schema, Columns(columns.left, columns.right, label))
     if slice_column and slice_column not in schema.names:
         problems.append(f"has no column '{slice_column}' (found: {', '.join(schema.names)}). Name it with --slice")
-    problems += [f"column '{one}' is there more than once" for one in needed[3:] if schema.names.count(one) > 1]
+    problems += [f"column '{one}' exists more than once" for one in needed[3:] if schema.names.count(one) > 1]
     split = split and "split" in schema.names
     if split and not problems and not is_text(schema.field("split").type):
         problems.append(f"column 'split' is {schema.field('split').type}, not text")
@@ -54,7 +54,7 @@ def read_rows(path: Path, columns: Columns, slice_column: str | None, sandbox: S
         cells["slice"] = _cast(table, slice_column, pa.large_string(), f"{name}: column '{slice_column}'").fill_null("null")
     if split:
         cells["split"] = _bytes(table["split"])
-    return pl.from_arrow(pa.table(cells))
+    return pl.DataFrame(pa.table(cells))
 
 
 def _schema_of(path: Path, name: str) -> pa.Schema:
@@ -85,14 +85,15 @@ def _bytes(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _cast(table: pa.Table, column: str, kind: pa.DataType, where: str) -> pa.ChunkedArray:
     try:
         cells = table[column].cast(kind, safe=False)
-        return cells if kind == pa.float32() else cells.cast(pa.large_binary()).cast(kind)  # only this way checks UTF-8
+        return cells if kind == pa.float32() else cells.cast(pa.large_binary()).cast(kind)  # this checks UTF-8
     except pa.ArrowException as error:
-        words = f"{where} is {table[column].type}, which is no {'number' if kind == pa.float32() else 'name of a slice'}"
-        raise BadFileError("SCHEMA", f"{words} ({first_line(error)}).") from error
+        wanted = "a number" if kind == pa.float32() else "the name of a slice"
+        message = f"{where} is {table[column].type}, which cannot be read as {wanted} ({first_line(error)})."
+        raise BadFileError("SCHEMA", message) from error
 
 
 def decoded(cells: pl.Series) -> pl.Series:
-    """Return bytes as text; null where they are not UTF-8."""
+    """Return a column of bytes as text, null where a cell is not UTF-8."""
     try:
         return cells.cast(pl.String)
     except pl.exceptions.ComputeError:
@@ -107,11 +108,10 @@ def _utf8(cell: bytes | None) -> str | None:
 
 
 def usable_rows(rows: pl.DataFrame, where: str, columns: Columns) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the rows that can be learned from and, by fault, the number of those that cannot.
+    """Return the rows that can be used, and the number of those that cannot by fault. `where` is what messages call them.
 
-    Texts are decoded, labels are as they were. Raises `BadDataError` when more than `MAX_LEFT_OUT` of the rows have a label
-    that is null or outside its scale, or a text
-    that is null, blank or not UTF-8, with their number and first row.
+    Texts are decoded; labels keep their scale. A row cannot be used when its label is null or outside the scale, or one of
+    its texts is null, blank or not UTF-8. Raises `BadDataError` when these are more than `MAX_LEFT_OUT` of the rows.
     """
     outside = "labels outside {:g}-{:g}".format(*columns.label_scale)
     frame = rows.with_columns(decoded(rows["left"]), decoded(rows["right"]))
@@ -127,13 +127,13 @@ def usable_rows(rows: pl.DataFrame, where: str, columns: Columns) -> tuple[pl.Da
     }
     places = {fault: np.flatnonzero(mask.fill_null(False).to_numpy()) for fault, mask in faults.items()}
     bad = np.unique(np.concatenate(list(places.values())))
-    said = "; ".join(f"{len(found)} {fault}, first in row {found[0]}" for fault, found in places.items() if len(found))
+    counts = "; ".join(f"{len(found)} {fault}, first in row {found[0]}" for fault, found in places.items() if len(found))
     if len(bad) > MAX_LEFT_OUT * frame.height:
-        why = doubt(frame["label"].to_numpy(), columns.label_scale) if outside in said else None
+        why = doubt(frame["label"].to_numpy(), columns.label_scale) if outside in counts else None
         raise BadDataError(
-            f"{where}: {said}. At most {MAX_LEFT_OUT:.0%} of the rows may be unusable; "
+            f"{where}: {counts}. At most {MAX_LEFT_OUT:.0%} of the rows may be unusable; "
             + (why or "correct or remove these.")
         )
-    if said:
-        log.warning("%s: left out %s", where, said)
+    if counts:
+        log.warning("%s: left out %s", where, counts)
     return frame[np.setdiff1d(np.arange(frame.height), bad)], {fault: len(p) for fault, p in places.items() if len(p)}

@@ -2,11 +2,11 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from stsb_batch.errors import ModelIntegrityError
 from stsb_batch.models.registry import Version, readable_versions
 from stsb_batch.pairs.label_scale import card_scale
-from stsb_batch.refresh.gate import GateLimits
 from stsb_batch.refresh.job import RefreshOutcome
 from stsb_batch.report.charts import Point, markdown_image, nights_chart
 from stsb_batch.report.page import NIGHTS, Page, code, fact_lines, verdict_word
@@ -18,9 +18,7 @@ def refresh_page(outcome: RefreshOutcome) -> Page:
     """Return the page of a refresh."""
     version, decision, card = outcome.version, outcome.decision, outcome.version.card
     verdict = "passed the gate" if decision.passed else "was refused by the gate, the champion stays"
-    reused = (
-        "" if outcome.trained else " Labels, base model and recipe are those of an earlier refresh: nothing was trained."
-    )
+    reused = "" if outcome.trained else " Nothing was trained: labels, base model and recipe are as in an earlier refresh."
     labels = ", ".join(f"{name} {rows:,}" for name, rows in card["labels"]["rows"].items())
     facts = [
         ("model", f"{version.reference}, {code(version.digest[:12])}"),
@@ -58,16 +56,11 @@ def _versions_chart(newest: Version) -> str:
     family = [one for one in readable_versions(home) if one.card["name"] == newest.card["name"]]
     points = []
     for version in [one for one in family if one.card["version"] <= newest.card["version"]][-NIGHTS:]:
-        metrics = []
-        with contextlib.suppress(ModelIntegrityError):  # an old version's lost report leaves a gap in the chart
+        metrics: list[dict[str, Any]] = []
+        with contextlib.suppress(ModelIntegrityError):  # a version whose report is damaged leaves a gap in the chart
             metrics = metrics_of(version.metrics())
-        values = [
-            (row["value"], row["lower"], row["upper"])
-            for row in metrics
-            if (row["metric"], row["slice"]) == ("pearson", "test")
-        ]
-        points.append(Point(version.reference, *(values[0] if values else (None,))))
+        found = [row for row in metrics if (row["metric"], row["slice"]) == ("pearson", "test")]
+        values = [found[0][name] if found else None for name in ("value", "lower", "upper")]
+        points.append(Point(version.reference, *values))
     title = "Pearson of the versions on their test pairs, with 95 % interval"
-    return markdown_image(
-        title, nights_chart(title, points, limit=newest.card.get("judged_by", {}).get("floor", GateLimits.floor))
-    )
+    return markdown_image(title, nights_chart(title, points, limit=newest.card.get("judged_by", {}).get("floor")))

@@ -1,4 +1,4 @@
-"""Training recipes: the numbers that turn a base encoder into a scorer."""
+"""Training recipes: the hyper-parameters that turn a base encoder into a cross-encoder."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from stsb_batch.errors import UsageError
 
 @dataclass(frozen=True)
 class Stage:
-    """Hyper-parameters of one fine-tune: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label.
+    """Hyper-parameters of one fine-tuning: AdamW, linear decay after the warm-up, mean squared error on the 0-5 label.
 
-    With `swapped` a pair's two texts change sides at random, each time it is met. With `symmetry` above 0 it is met both
-    ways at once, and the squared difference of the two scores joins the loss with this weight. Without `dropout` the model
-    is trained with all its neurons. What is kept is the last epoch or, with `best_epoch`, the one of the lowest validation
-    loss.
+    With `swapped`, a pair's two texts change sides at random each time. With `symmetry` above 0, each batch has its pairs
+    in both orders, and the mean squared difference of their two scores is added to the loss with this weight.
+    `length_grouped` batches pairs of similar length. The last epoch is kept or, with `best_epoch`, the one with the lowest
+    validation loss.
     """
 
     epochs: int
@@ -30,10 +30,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A gold stage on the labels, perhaps after a silver one on pairs that the sentence encoder labels.
+    """A gold stage on the labels, perhaps after a silver stage on pairs that the sentence encoder labels.
 
-    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; `words` is the share of pairs of
-    word lists among them. `kept_gold` is the share of the gold stage's change of the weights that is kept.
+    There are `silver_factor` silver pairs for each distinct text, at most `silver_limit`; a share `words` of them are pairs
+    of word lists. `kept_gold` is the share of the gold stage's change of the weights that is kept (see `train.blend`).
     """
 
     name: str
@@ -49,8 +49,8 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("reference", gold=Stage(epochs=3, best_epoch=True)),
-        # For few labels on a sentence encoder: on a thousand pairs the reference would end inside its warm-up, and a model
-        # that has moved all the way to such labels knows less of other texts.
+        # For few labels: on a thousand pairs the reference would end within its warm-up, and a model with all of the gold
+        # stage's change would be worse on other texts.
         Recipe(
             "silver",
             gold=Stage(epochs=3, batch_size=16, warmup_steps=20, length_grouped=True, swapped=True, dropout=False),
@@ -59,7 +59,7 @@ RECIPES = {
             words=0.5,
             kept_gold=0.5,
         ),
-        # For a few thousand labels: many silver pairs of their texts, each met once, and nearly all that the labels teach.
+        # For a few thousand labels: many silver pairs for one epoch, and most of the gold stage's change.
         Recipe(
             "best",
             gold=Stage(epochs=3, length_grouped=True, symmetry=1.0, dropout=False),
@@ -73,7 +73,7 @@ RECIPES = {
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a recipe by name; raises `UsageError` with the names there are."""
+    """Return a recipe by name; raises `UsageError` for an unknown name."""
     if name not in RECIPES:
-        raise UsageError(f"{name}: no such recipe. There are: {', '.join(RECIPES)}.")
+        raise UsageError(f"{name}: no such recipe. Choose one of {', '.join(RECIPES)}.")
     return RECIPES[name]

@@ -1,4 +1,4 @@
-"""A sample of the warehouse's real pairs: evenly spaced rows, and the texts in them."""
+"""Read a sample of real pairs from Parquet: evenly spaced rows, and the texts in them."""
 
 import contextlib
 from dataclasses import dataclass
@@ -14,27 +14,28 @@ from stsb_batch.pairs.schema import BLANK, Columns, check_columns
 from stsb_batch.pairs.source import Shard, SourceFile, inspect_file, probe_rows, read_windows
 
 SAMPLE_ROWS = 4_000  # the standard error of a share is then at most 0.8 %
-TEXT_ROWS = 20_000  # up to 40,000 texts, as many as silver pairs are made at most
+TEXT_ROWS = 20_000  # up to 40,000 texts
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of the warehouse: a table `file`, `row` (position in the file), `left`, `right`; `source` names where from."""
+    """Sampled rows: a table with `file`, `row` (position in the file), `left` and `right`; `source` is the input's name."""
 
     source: str
     rows: pa.Table
 
 
 def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS, spaced: bool = True) -> Sample:
-    """Take so many rows of a Parquet file, folder or glob, evenly spaced or the first ones; files are opened in the sandbox.
+    """Read `rows` rows of a Parquet file, folder or glob: evenly spaced, or the first ones unless `spaced`.
 
-    Raises `BadFileError` for a file that cannot be read or lacks a text column, `BadDataError` where there are no rows.
+    Files are opened in the sandbox first. Raises `NothingToReadError` where there is no file, `BadFileError` for one that
+    cannot be read or lacks a text column, and `BadDataError` where there are no rows.
     """
     with Sandbox() as sandbox:
         sources = [_open(path, relative, columns, sandbox) for path, relative in find_files(location).files]
     total = sum(source.rows for source in sources)
     if not total:
-        raise BadDataError(f"{escape_control(location)}: has no rows. Name Parquet of real pairs.")
+        raise BadDataError(f"{escape_control(location)}: has no rows. Name Parquet with real pairs.")
     wanted = np.arange(min(rows, total))
     if spaced:
         wanted = np.unique(np.linspace(0, total - 1, len(wanted)).astype(np.int64))
@@ -47,8 +48,12 @@ def read_sample(location: str, columns: Columns, *, rows: int = SAMPLE_ROWS, spa
 
 
 def read_texts(location: str, columns: Columns) -> tuple[str, ...]:
-    """Return the distinct texts of evenly spaced rows of a Parquet file, folder or glob, sorted, the unusable left out."""
-    sample, texts = read_sample(location, columns, rows=TEXT_ROWS), set()
+    """Return the distinct texts of evenly spaced rows of a Parquet file, folder or glob, sorted.
+
+    Texts that are blank or not UTF-8 are left out. Raises as `read_sample` does.
+    """
+    sample = read_sample(location, columns, rows=TEXT_ROWS)
+    texts: set[str] = set()
     for side in ("left", "right"):
         for cell in sample.rows[side].cast(pa.binary()).unique().to_pylist():
             with contextlib.suppress(UnicodeDecodeError):
@@ -66,10 +71,10 @@ def _open(path: Path, relative: Path, columns: Columns, sandbox: Sandbox) -> Sou
 
 
 def _take(source: SourceFile, rows: np.ndarray, columns: Columns) -> list[pa.Table]:
-    """Read the two text columns and keep the given rows (positions in the file)."""
-    whole = Shard(source, tuple(range(len(source.row_groups))), Path(), "")
+    """Return the two text columns of the given rows (positions in the file, ascending)."""
+    shard = Shard(source, tuple(range(len(source.row_groups))), Path(), "")
     taken = []
-    for window in read_windows(whole, [columns.left, columns.right]) if len(rows) else ():
+    for window in read_windows(shard, [columns.left, columns.right]) if len(rows) else ():
         if window.first_row > rows[-1]:
             break
         here = rows[(rows >= window.first_row) & (rows < window.first_row + window.rows.num_rows)]

@@ -1,8 +1,8 @@
-"""Silver labels: what the sentence encoder itself thinks of pairs nobody has labelled.
+"""Silver labels: pairs without a label, labelled by the sentence encoder.
 
-The cross-encoder first learns to imitate the encoder it starts from (the cosine of mean-pooled embeddings), on pairs mined
-from labelled and unlabelled texts and on word lists, and only then sees the gold labels. The idea is augmented SBERT turned
-round (Thakur et al. 2021).
+The cross-encoder first learns the cosine of the encoder that it starts from (mean-pooled embeddings), on pairs mined from
+labelled and unlabelled texts and on word lists, and then the gold labels. This is augmented SBERT (Thakur et al. 2021) in
+the other direction: there the cross-encoder labels pairs for the sentence encoder.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from stsb_batch.errors import BadDataError
 from stsb_batch.refresh.encoder import SentenceEncoder, nearest
 from stsb_batch.refresh.word_pairs import word_pairs
 
-NEIGHBOURS = 12  # a mined pair joins a text with one of its nearest neighbours
-MINED = 0.7  # share of mined pairs among those of texts; the others are drawn at random
+NEIGHBOURS = 12  # a mined pair is a text and one of its nearest neighbours
+MINED_SHARE = 0.7  # of the pairs of texts; the others are random
 
 
 def silver_pairs(
@@ -28,12 +28,13 @@ def silver_pairs(
     seed: int = 42,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pl.DataFrame:
-    """Make `count` pairs of distinct `texts` and `words` pairs of word lists, in any order, labelled 5 x cosine, at least 0.
+    """Make `count` pairs of `texts` and `words` pairs of word lists, shuffled, with labels 5 x cosine, at least 0.
 
-    `progress` hears how many of `texts` are embedded. Columns left, right, label. Raises `BadDataError` for a single text.
+    `texts` are distinct; `progress` is called with the number embedded and in all. Returns columns `left`, `right` and
+    `label` (Float32). Raises `BadDataError` for fewer than two texts.
     """
     if len(texts) < 2:
-        raise BadDataError(f"{len(texts)} distinct text is too little for silver pairs. Take the recipe reference.")
+        raise BadDataError(f"Silver pairs need at least 2 distinct texts, not {len(texts)}. Use --recipe reference.")
     encoder, rng = SentenceEncoder(base), np.random.default_rng(seed)
     embeddings = encoder.embed(texts, progress)
     first, second = _mine(embeddings, count, rng)
@@ -46,17 +47,17 @@ def silver_pairs(
 
 
 def _mine(embeddings: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of both texts of each pair, (count,) both; no text meets itself."""
+    """Return the indices of both texts of each pair, each (count,); no text is paired with itself."""
     texts = len(embeddings)
     left = rng.integers(0, texts, count)
     right = (left + rng.integers(1, texts, count)) % texts
-    mined = np.flatnonzero(rng.random(count) < MINED)
+    mined = np.flatnonzero(rng.random(count) < MINED_SHARE)
     neighbours = nearest(embeddings, min(NEIGHBOURS, texts - 1))
     right[mined] = neighbours[left[mined], rng.integers(0, neighbours.shape[1], len(mined))]
     return left, right
 
 
 def _labelled(left: list[str], right: list[str], of_left: np.ndarray, of_right: np.ndarray) -> pl.DataFrame:
-    """Label pairs from the unit-length embeddings of their texts, (pairs, hidden) both."""
+    """Label pairs by the unit-length embeddings of their texts, each (pairs, hidden)."""
     cosine = np.einsum("ij,ij->i", of_left, of_right)
     return pl.DataFrame({"left": left, "right": right, "label": np.clip(5.0 * cosine, 0.0, 5.0).astype(np.float32)})

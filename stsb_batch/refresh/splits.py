@@ -1,6 +1,7 @@
-"""Which labelled pairs belong together: the same pair in either order, groups that share a text, whole splits. Pure.
+"""Find equal pairs and split labelled pairs: leaks, conflicts, splits in which no text is on two sides. Pure.
 
-Frames have `left`, `right` (String) and `label`. Two texts count as the same when case and outer blanks are ignored.
+Frames have `left`, `right` (String) and `label`. Texts are compared without case and surrounding blanks; a pair equals the
+same pair with its sides swapped.
 """
 
 import hashlib
@@ -10,13 +11,13 @@ import numpy as np
 import polars as pl
 
 SEED = 42
-HELD_OUT = 0.1  # share of the pairs that goes to val, and again to test
-STEP = 1.0  # labels of the same pair that are further apart contradict each other
+HELD_OUT_SHARE = 0.1  # of the pairs, for val, and as much again for test
+MAX_LABEL_GAP = 1.0  # labels of the same pair that are further apart contradict each other
 
 
 @dataclass(frozen=True)
 class Conflicts:
-    """Pairs that occur with different labels: how many, and how many of those are more than a step of the scale apart."""
+    """Rows whose pair occurs with different labels, and those of them whose labels are more than `MAX_LABEL_GAP` apart."""
 
     different: int
     contradicting: int
@@ -35,19 +36,19 @@ def count_leaked(held_out: pl.DataFrame, *seen: pl.DataFrame) -> int:
 
 
 def find_conflicts(frame: pl.DataFrame) -> Conflicts:
-    """Count the rows whose pair is there again, in either order, with another label."""
+    """Count the rows whose pair occurs again, in either order, with another label."""
     spread = pl.col("label").max() - pl.col("label").min()
     again = pair_keys(frame).with_columns(frame["label"]).group_by("a", "b").agg(spread=spread, rows=pl.len())
-    rows = [int(again.filter(pl.col("spread") > limit)["rows"].sum()) for limit in (0.0, STEP)]
+    rows = [int(again.filter(pl.col("spread") > limit)["rows"].sum()) for limit in (0.0, MAX_LABEL_GAP)]
     return Conflicts(*rows)
 
 
 def split_by_groups(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Cut labelled pairs into train, val and test (80 / 10 / 10); pairs that share a text, directly or through others, stay
-    on one side.
+    """Split labelled pairs into train, val and test (80 / 10 / 10); pairs that share a text, directly or through other
+    pairs, form a group and go to the same split.
 
-    Groups are ordered by a seeded hash of their texts and not by their place, so that most pairs keep their side when the
-    labels grow. A group that is larger than what is left of val and test goes to train.
+    Groups are ordered by a seeded hash of their texts, not by position, so that most pairs keep their split when labels are
+    added. A group that is larger than the remaining capacity of val and test goes to train.
     """
     keys = pair_keys(frame)
     group = _text_groups(keys)
@@ -55,13 +56,13 @@ def split_by_groups(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
     place = np.full(len(sizes), np.iinfo(np.uint64).max, np.uint64)
     for column in ("a", "b"):
         np.minimum.at(place, group, _hashes(keys[column]))
-    room = {name: int(frame.height * HELD_OUT) for name in ("val", "test")}
+    capacity = {name: int(frame.height * HELD_OUT_SHARE) for name in ("val", "test")}
     side = np.full(len(sizes), "train", dtype="<U5")
     for number in np.argsort(place, kind="stable"):
-        for name, left in room.items():
+        for name, left in capacity.items():
             if sizes[number] <= left:
                 side[number] = name
-                room[name] -= sizes[number]
+                capacity[name] -= sizes[number]
                 break
     rows = side[group]
     return {name: frame.filter(pl.Series(rows == name)) for name in ("train", "val", "test")}
@@ -85,7 +86,7 @@ def _hashes(texts: pl.Series) -> np.ndarray:
 
 
 def halve(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Shuffle exactly as `datasets.Dataset.shuffle(seed=42)` does and cut in two: the reference's val and test."""
+    """Shuffle as `datasets.Dataset.shuffle(seed=42)` does and cut in two halves, as the reference does for val and test."""
     from datasets import Dataset
 
     order = Dataset.from_dict({"row": list(range(frame.height))}).shuffle(seed=SEED)["row"]

@@ -1,4 +1,4 @@
-"""The stages of a recipe, one after the other, from a base encoder to a checkpoint."""
+"""Run the stages of a recipe, from a base encoder to a checkpoint."""
 
 import logging
 import shutil
@@ -16,8 +16,8 @@ from stsb_batch.refresh.recipes import Recipe, Stage
 from stsb_batch.refresh.silver import silver_pairs
 
 log = logging.getLogger(__name__)
-HELD_OUT = 20  # one silver pair in so many validates
-Pairs = tuple[pl.DataFrame, pl.DataFrame]  # to train on, to validate on
+SILVER_PER_VAL_PAIR = 20  # one in so many silver pairs is for validation
+Pairs = tuple[pl.DataFrame, pl.DataFrame]  # for training and for validation
 
 
 def train(
@@ -31,22 +31,23 @@ def train(
 ) -> None:
     """Run a recipe's stages from `base` and save a checkpoint in `output`.
 
-    `unlabelled` texts join those of the labels in the silver stages. After a kill the same call goes on: finished stages and
-    the last state of the one under way stand beside `output` until the end.
+    `unlabelled` texts are added to those of the labels in the silver stage; `progress` is called after each step. The same
+    call resumes after a kill: finished stages, and the last state of an unfinished one, are kept next to `output`.
     """
-    folders = []
+    folders: list[Path] = []
 
     def run(name: str, start: Path, pairs: Callable[[], Pairs], stage: Stage) -> Path:
         folders.append(output.with_name(f"{output.name}.{name}"))
         if not folders[-1].is_dir():
-            log.info("stage %s begins with its pairs", name)
+            log.info("stage %s: making its pairs", name)
             fine_tune(start, *pairs(), stage, folders[-1], name=name, progress=progress)
         return folders[-1]
 
     start = base
     if recipe.silver:
         texts = {text for column in ("left", "right") for text in labels.train[column]} | set(unlabelled)
-        start = run("silver", base, lambda: _silver(base, sorted(texts), recipe, progress), recipe.silver)
+        silver = recipe.silver
+        start = run("silver", base, lambda: _silver(base, sorted(texts), recipe, silver.seed, progress), silver)
     gold = run("gold", start, lambda: (labels.train, labels.val), recipe.gold)
     if recipe.kept_gold < 1:
         gold = blend(start, gold, recipe.kept_gold, output.with_name(f"{output.name}.blended"))
@@ -56,23 +57,23 @@ def train(
             shutil.rmtree(folder)
 
 
-def _silver(base: Path, texts: list[str], recipe: Recipe, progress: Callable[[Step], None] | None) -> Pairs:
-    def told(done: int, total: int) -> None:
+def _silver(base: Path, texts: list[str], recipe: Recipe, seed: int, progress: Callable[[Step], None] | None) -> Pairs:
+    def report(done: int, total: int) -> None:
         if progress:
             progress(Step("silver, texts", done, total, {}))
 
     count = min(int(recipe.silver_factor * len(texts)), recipe.silver_limit)
     words = int(recipe.words * count)
-    pairs = silver_pairs(base, texts, count - words, words=words, seed=recipe.silver.seed, progress=told)
-    held_out = max(2, count // HELD_OUT)
+    pairs = silver_pairs(base, texts, count - words, words=words, seed=seed, progress=report)
+    held_out = max(2, count // SILVER_PER_VAL_PAIR)
     return pairs[held_out:], pairs[:held_out]
 
 
 def blend(first: Path, second: Path, share: float, output: Path) -> Path:
-    """Save a checkpoint whose weights lie at `share` of the way from those of `first` to those of `second`.
+    """Save a checkpoint with the weights of `first` moved by `share` of the way towards those of `second`.
 
-    Between a model and its fine-tune the straight line keeps most of what was learned, and loses less of what was known
-    before (Wortsman et al. 2022).
+    Interpolating between a model and its fine-tuned version keeps most of what the fine-tuning gained, and loses less of
+    what the model could do before (Wortsman et al. 2022).
     """
     before, after = (load_file(folder / WEIGHTS) for folder in (first, second))
     shutil.copytree(second, output, dirs_exist_ok=True)

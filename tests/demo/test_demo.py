@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, lay_out, starter_set
+from stsb_batch.demo.warehouse import LONG_TEXT_WORDS, create_warehouse, starter_set
 from stsb_batch.inference.scorer import open_plain_scorer
 from stsb_batch.models.checkpoint import open_checkpoint
 from stsb_batch.models.registry import find_version
@@ -39,7 +39,7 @@ def test_warehouse_is_the_same_in_every_process(tmp_path: Path):
     """The pairs hang on nothing that differs from process to process, as the order of a set does."""
     made = []
     for seed in ("1", "2"):
-        program = f"from pathlib import Path; from stsb_batch.demo.warehouse import lay_out; lay_out(Path({seed!r}))"
+        program = f"import pathlib, stsb_batch.demo.warehouse as demo; demo.create_warehouse(pathlib.Path({seed!r}))"
         environment = os.environ | {"PYTHONHASHSEED": seed}
         subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
         files = sorted((tmp_path / seed).rglob("*.parquet"))
@@ -57,9 +57,9 @@ def test_held_out_texts_are_in_no_other_split():
 
 def test_warehouse_is_laid_out_once_with_blemishes(tmp_path: Path):
     """Labels can be trained on, pairs planned; nulls, blanks and a very long text are there; nothing is rewritten."""
-    warehouse = lay_out(tmp_path)
+    warehouse = create_warehouse(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-    assert lay_out(tmp_path) == warehouse
+    assert create_warehouse(tmp_path) == warehouse
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
     assert load_labels(str(warehouse.labels), Columns()).leaked == 0
     with Sandbox() as sandbox:

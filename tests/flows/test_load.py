@@ -112,6 +112,6 @@ def test_silence_crashes_a_run_that_is_running_and_no_other(harness, tmp_path: P
             )
         wait_until(lambda: client.read_flow_run(runs["Running"]).state_name == "Crashed", seconds=60, what="Crashed")
         time.sleep(10)
-        assert "No sign of life" in client.read_flow_run(runs.pop("Running")).state.message
+        assert "No heartbeat for 90 s" in client.read_flow_run(runs.pop("Running")).state.message
         assert {name: client.read_flow_run(run).state_name for name, run in runs.items()} == {name: name for name in runs}
     apply_automations(None, reset=True)

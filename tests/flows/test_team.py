@@ -181,7 +181,7 @@ def test_a_run_that_dies_with_its_worker_crashes_by_its_silence_and_blocks_nobod
         time.sleep(5)
         seconds = kill(team, run, [worker.pid, *processes_of(run)])
     assert seconds < 120
-    assert "No sign of life" in team.alert("run failed", run)["text"]
+    assert "No heartbeat for 90 s" in team.alert("run failed", run)["text"]
     figure("worker and flow process killed", seconds)
     with team.worker():
         after = team.api.start("nightly", night=NIGHT)

@@ -64,7 +64,7 @@ def test_nothing_new_to_train_from_is_never_due(plan: RefreshPlan, model, bert: 
     registry.promote(settings.home, made, "test")
     found = due(plan, days=400, model=made, drifted_days=399)
     assert not found.is_due
-    assert "nothing new" in found.reason
+    assert "nothing is new" in found.reason
 
 
 def test_a_model_that_waits_for_its_promotion_is_due_until_it_is_rejected(plan: RefreshPlan, model, bert: Path, settings):

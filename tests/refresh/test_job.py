@@ -77,7 +77,7 @@ def test_decision_is_in_the_report(request_: RefreshRequest):
 
 
 def test_new_labels_train_a_challenger(champion: registry.Version, request_: RefreshRequest):
-    """The same labels give the version that is there; new ones train a second, held against the first."""
+    """The same labels give the version that is there; new ones train a second, compared with the first."""
     again = refresh(request_)
     assert (again.trained, again.version.reference) == (False, champion.reference)
     second = refresh(new_labels(request_))

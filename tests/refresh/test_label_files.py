@@ -189,9 +189,9 @@ def test_slices_of_a_column_that_text_cannot_be_made_of(tmp_path: Path):
     for kind in ("fixed offset", "unknown zone", "bytes"):
         pq.write_table(make_pairs(50).to_arrow().append_column("s", unused(kind)), tmp_path / f"{kind}.parquet")
     assert read_labelled(str(tmp_path / "fixed offset.parquet"), Columns(), slice_column="s").frames[""].height == 50
-    with pytest.raises(BadFileError, match=r"column 's' is .*Mars/Base.*, which is no name of a slice"):
+    with pytest.raises(BadFileError, match=r"column 's' is .*Mars/Base.*, which cannot be read as the name of a slice"):
         read_labelled(str(tmp_path / "unknown zone.parquet"), Columns(), slice_column="s")
-    with pytest.raises(BadFileError, match="column 's' is binary, which is no name of a slice"):
+    with pytest.raises(BadFileError, match="column 's' is binary, which cannot be read as the name of a slice"):
         read_labelled(str(tmp_path / "bytes.parquet"), Columns(), slice_column="s")
 
 

@@ -144,7 +144,7 @@ def test_what_is_no_labels(tmp_path: Path):
     """A missing path, an empty folder, a folder without val and a file that is no Parquet are told apart."""
     with pytest.raises(NothingToReadError, match="no such labels"):
         load_labels(str(tmp_path / "none.parquet"), Columns())
-    with pytest.raises(NothingToReadError, match=r"holds no \.parquet"):
+    with pytest.raises(NothingToReadError, match=r"contains no \.parquet"):
         load_labels(str(tmp_path), Columns())
     make_pairs(5).write_parquet(tmp_path / "train.parquet")
     with pytest.raises(BadDataError, match=r"no split val \(found: train\)"):
@@ -189,7 +189,7 @@ def test_pairs_keep_their_side_when_labels_grow(tmp_path: Path):
 def test_labels_in_one_piece_cannot_be_split(tmp_path: Path):
     """Where most pairs hang together through shared texts, the message asks for a split column instead of leaking."""
     grouped(200, size=200).write_parquet(tmp_path / "l.parquet")
-    with pytest.raises(BadDataError, match=r"hang together through shared texts.*column 'split'"):
+    with pytest.raises(BadDataError, match=r"shared texts connect most of its.*column 'split'"):
         load_labels(str(tmp_path / "l.parquet"), Columns())
 
 
@@ -223,14 +223,14 @@ def test_labels_that_contradict_themselves_are_refused(tmp_path: Path):
     frame = make_pairs(200).drop("id").with_columns(label=pl.int_range(200) % 3)
     pl.concat([frame, frame[:40].with_columns(label=pl.lit(5).cast(pl.Int64))]).write_parquet(tmp_path / "l.parquet")
     labels = load_labels(str(tmp_path / "l.parquet"), Columns())
-    with pytest.raises(BadDataError, match=r"80 of 240 pairs are there again with a label more than 1 away"):
+    with pytest.raises(BadDataError, match=r"80 of 240 pairs occur again with a label more than 1 away"):
         check_learnable(labels, "l.parquet")
 
 
 def test_equal_labels_are_refused(tmp_path: Path):
     """Labels that are all the same teach nothing, and the message says which."""
     make_pairs(100).with_columns(label=pl.lit(3.0)).write_parquet(tmp_path / "l.parquet")
-    with pytest.raises(BadDataError, match="all 80 labels of split train are 3; there is nothing to learn"):
+    with pytest.raises(BadDataError, match="all 80 labels of split train are 3, so that nothing can be learned"):
         check_learnable(load_labels(str(tmp_path / "l.parquet"), Columns()), "l.parquet")
 
 

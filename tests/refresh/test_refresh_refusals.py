@@ -32,7 +32,7 @@ def test_too_few_labels_for_the_gate(request_: RefreshRequest, rows: int):
 def test_equal_labels(request_: RefreshRequest):
     """Labels that are all equal are refused."""
     make_pairs(200).with_columns(label=pl.lit(3.0)).write_parquet(request_.labels)
-    with pytest.raises(BadDataError, match="there is nothing to learn"):
+    with pytest.raises(BadDataError, match="so that nothing can be learned"):
         plan_refresh(request_)
 
 
