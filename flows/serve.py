@@ -33,7 +33,7 @@ from flows.server import prefect_home, server_address
 from stsb_batch.durable import exclusive_lock
 from stsb_batch.errors import ConfigError, UnavailableError, escape_control
 from stsb_batch.refresh.label_files import GLUE
-from stsb_batch.requests import NightlyRequest, options_of
+from stsb_batch.requests import NightlyRequest, nightly_fields, options_of
 from stsb_batch.schedule.run_dates import check_schedule, missing_dates, run_date_of, zone
 from stsb_batch.settings import check_prefect_home, load_settings
 
@@ -60,13 +60,17 @@ class Schedule:
     cron: str = "0 2 * * *"
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters of the nightly deployment; paths are absolute, since a worker runs elsewhere."""
-        options = options_of(self.request)
+        """Return the parameters of the nightly deployment that differ from their defaults.
+
+        Paths are absolute, since a worker runs elsewhere.
+        """
+        defaults = {name: spec.default for name, spec in nightly_fields().items()}
+        options = {name: value for name, value in options_of(self.request).items() if value != defaults[name]}
         paths = {name: options.get(name) for name in ("location", "output", "labels", "unlabelled", "churn_sample")}
         if options.get("base_model") and Path(options["base_model"]).exists():
             paths["base_model"] = options["base_model"]
-        paths = {name: path for name, path in paths.items() if path and path != GLUE}
-        return options | {name: str(Path(path).absolute()) for name, path in paths.items()}
+        found = {name: str(Path(path).absolute()) for name, path in paths.items() if path and path != GLUE}
+        return options | found
 
     def check(self) -> dt.datetime:
         """Return the next start, local time; raises `ConfigError` or `UsageError` for what is wrong with the schedule."""

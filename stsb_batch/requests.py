@@ -194,13 +194,13 @@ class NightlyRequest(_Request):
         int, Option("days between refreshes; after drift the next night refreshes at once", minimum=0)
     ] = 7
     refresh_hours: Annotated[
-        float, Option("stop a refresh after this many hours, and score with the champion", minimum=0.01)
+        float, Option("stop a refresh after this many hours, and score with the champion", minimum=0.0001)
     ] = 4
     approval: Annotated[
         Literal["auto", "manual"], Option("promote a model that passes its gate: auto, or only after manual approval")
     ] = "auto"
     score_hours: Annotated[
-        float, Option("fail a night that is not scored after this many hours; the next run continues", minimum=0.01)
+        float, Option("fail a night that is not scored after this many hours; the next run continues", minimum=0.0001)
     ] = 10
     deadline: Annotated[
         str | None,

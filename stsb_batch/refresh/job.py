@@ -180,8 +180,8 @@ def _storage_fault(error: Exception) -> OSError | None:
 def judge_candidate(plan: RefreshPlan, candidate: Path, ask: Ask = ask_fresh_process) -> RefreshOutcome:
     """Measure a candidate on all splits, compare it with the champion on the test pairs, register it with its card.
 
-    `ask` has the golden pairs scored again, by default in a fresh process. Raises `BusyError` while another process works with
-    the candidate, and where labels or base changed since it was trained; after any other error it is discarded.
+    `ask` has the golden pairs scored again, by default in a fresh process. Raises `BusyError` while another process works on
+    it, and where labels or base changed since it was trained; after any other error it is discarded.
     """
     if candidate.parent != _staging(plan):
         raise BusyError(f"{plan.request.labels}: the labels or the base model changed during the refresh. Run it again.")

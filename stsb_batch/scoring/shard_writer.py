@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -21,8 +20,6 @@ from stsb_batch.report.sketch import Sketch, sketch_rows
 from stsb_batch.scoring.monitor import RunMonitor
 from stsb_batch.scoring.spec import ScoreSpec, ShardResult
 from stsb_batch.scoring.threads import Stages
-
-log = logging.getLogger(__name__)
 
 
 class ShardWriter:
@@ -105,8 +102,7 @@ class ShardWriter:
         committed = sink.commit(self._staged, spec.target.path(shard.output))
         self._open.close()
         monitor.beat()
-        log.info("%s: %d rows in %.1f s", escape_control(shard.output), sketch.rows, time.perf_counter() - self._began)
-        return ShardResult(shard.output, committed)
+        return ShardResult(shard.output, committed, seconds=time.perf_counter() - self._began)
 
     def _check_bad_rows(self, scored: ScoredPairs, window: Window) -> None:
         """Raise `BadDataError` for the first bad row when asked to, and when a shard alone exceeds the run's limit."""

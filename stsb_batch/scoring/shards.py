@@ -5,13 +5,14 @@ So neither the end of a shard nor its commit lets a device wait, however small t
 
 import contextlib
 import ctypes
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from stsb_batch.errors import BadFileError
+from stsb_batch.errors import BadFileError, escape_control
 from stsb_batch.inference.pipeline import PairScorer, PreparedPairs, ScoredPairs
 from stsb_batch.inference.scorer import same_bits
 from stsb_batch.pairs import source
@@ -21,6 +22,7 @@ from stsb_batch.scoring.shard_writer import ShardWriter
 from stsb_batch.scoring.spec import ScoreSpec, ShardResult
 from stsb_batch.scoring.threads import BackgroundWriter, Stages, prefetch
 
+log = logging.getLogger(__name__)
 PREPARERS = {"cuda": 2}  # threads that tokenise: on the machine of an H100 one alone was slower than the card
 OpenScorer = Callable[[ScoreSpec], PairScorer]
 
@@ -49,13 +51,11 @@ def score_shards(
                 with clock.timed("score"):
                     item, scored = next(results)
             except Exception:
-                if finished := writer.wait():
-                    yield finished
+                yield from _finished(writer)
                 raise
             with clock.timed("wait for output"):
-                finished = writer.wait()
-            if finished:
-                yield finished
+                finished = _finished(writer)
+            yield from finished
             if item.error and not isinstance(item.error, BadFileError):
                 raise item.error
             assert item.shard is shard, f"bug: {shard.output}: rows of another shard; nothing of it was committed"
@@ -67,8 +67,20 @@ def score_shards(
                 stream.turn.popleft()
                 output = None
             release_memory()
-        if finished := writer.wait():
-            yield finished
+        yield from _finished(writer)
+
+
+def _finished(writer: BackgroundWriter) -> list[ShardResult]:
+    """Wait for the writer; returns the result of the shard that it has finished, if any.
+
+    Logs here and not in the writer's thread, which belongs to no Prefect run.
+    """
+    result: ShardResult | None = writer.wait()
+    if result is None:
+        return []
+    if result.committed:
+        log.info("%s: %d rows in %.1f s", escape_control(result.output), result.committed.rows, result.seconds)
+    return [result]
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ class ShardResult:
     output: Path
     committed: CommittedFile | None = None
     bad_file: BadFile | None = None
+    seconds: float = 0.0
 
 
 def describe_unscored(rows_by_status: Mapping[str, float]) -> str:
