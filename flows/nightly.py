@@ -65,7 +65,7 @@ def run_night(given: dict[str, Any]) -> State:
         log.warning("run dates to score: %s (earlier ones are backfilled)", ", ".join(dates))
 
     suffix = ""
-    if request.refresh and request.approval == "auto":
+    if request.labels and request.approval == "auto":
         suffix = refresh_if_due(request.refresh, request)
     name_run(f"night {own} with {model_name(load_settings().home, 'champion')}")
 
@@ -80,7 +80,7 @@ def run_night(given: dict[str, Any]) -> State:
         else:
             log.error("night %s: %s", date, state.message)
             failed.append(error_of(state, date, request.score_hours))
-    if request.refresh and request.approval == "manual":
+    if request.labels and request.approval == "manual":
         suffix += start_refresh_if_due(request.refresh, request)
     message = "; ".join(scored)
     log.info(message)

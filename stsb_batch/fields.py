@@ -12,7 +12,7 @@ class Option:
     """How a field is asked for: its help text, its bounds, and its name on the command line where that is another one.
 
     `flags` replaces `--field-name`. With `switches` each of its values has a flag of its own, with a help text. An
-    `argument` has no flag.
+    `argument` has no flag. `former` is an earlier spelling that is still accepted, and not shown.
     """
 
     help: str
@@ -21,6 +21,7 @@ class Option:
     minimum: float | None = None
     maximum: float | None = None
     argument: bool = False
+    former: str | None = None
     switches: Mapping[str, str] | None = None
 
 
@@ -39,7 +40,8 @@ class Field:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+        kinds = (self.kind, *get_args(self.kind))
+        return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 def fields_of(request: type) -> dict[str, Field]:
@@ -53,12 +55,15 @@ def fields_of(request: type) -> dict[str, Field]:
 
 
 def check(spec: Field, value: Any) -> None:
-    """Raise `UsageError` for a value that is none of a field's choices, or out of its bounds."""
+    """Raise `UsageError` for a value that is none of a field's choices, or no number within its bounds."""
     option, flag = spec.option, spec.name if spec.option.switches else spec.flags[0]
+    if value is None and spec.default is None:
+        return
     if spec.choices and value not in spec.choices:
         raise UsageError(f"{flag} takes {', '.join(spec.choices)}, not '{escape_control(value)}'.")
-    if value is None or option.minimum is None:
+    if option.minimum is None:
         return
-    if not option.minimum <= value <= (option.maximum if option.maximum is not None else float("inf")):
+    high = float("inf") if option.maximum is None else option.maximum
+    if not isinstance(value, int | float) or not option.minimum <= value <= high:
         bounds = f"at least {option.minimum:g}" if option.maximum is None else f"{option.minimum:g} to {option.maximum:g}"
-        raise UsageError(f"{flag} takes {bounds}, not {value}.")
+        raise UsageError(f"{flag} takes {bounds}, not {escape_control(value)}.")

@@ -38,6 +38,10 @@ class _WithColumns(_Request):
     label: str | None
     label_scale: str | None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.columns  # a wrong scale is refused at once
+
     @cached_property
     def columns(self) -> "Columns":
         """The columns that are read and written."""
@@ -73,10 +77,13 @@ class ScoreRequest(_WithColumns):
     keep: Annotated[tuple[str, ...] | None, Option("column to pass through; repeat it for more (default: all)")] = None
     score_column: Annotated[str, Option("name of the new column")] = "score"
     model: Model = "champion"
-    engine: Annotated[str | None, Option("auto, torch or openvino (default: STSB_BATCH_ENGINE, else auto)")] = None
-    precision: Annotated[str | None, Option("auto, fp32, bf16, fp16 or int8 (default: STSB_BATCH_PRECISION, else auto)")] = (
-        None
-    )
+    engine: Annotated[
+        Literal["auto", "torch", "openvino"] | None, Option("what runs the model (default: STSB_BATCH_ENGINE, else auto)")
+    ] = None
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
+        Option("precision of the model (default: STSB_BATCH_PRECISION, else auto)"),
+    ] = None
     max_tokens: Annotated[int | None, Option("tokens in one batch (default: 4096 on a CPU, 65536 on a GPU)", minimum=16)] = (
         None
     )
@@ -177,7 +184,7 @@ class RefreshRequest(_WithColumns):
 
 @dataclass(frozen=True)
 class NightlyRequest(_Request):
-    """A nightly run: a scoring request whose places may hold `{night}`, perhaps a refresh, and when.
+    """A nightly run: a scoring request whose places may hold `{night}`, a refresh if there are `labels`, and when.
 
     `location`, `output` and `labels` are those of `score` and `refresh`, as a night asks for them.
     """
@@ -204,13 +211,10 @@ class NightlyRequest(_Request):
     ] = 10
     deadline: Annotated[
         str | None,
-        Option(
-            "time of day, HH:MM, by which the scores are needed; an alert when they will be late",
-            ("--deadline", "--done-by"),
-        ),
+        Option("time of day, HH:MM, by which the scores are needed; an alert if they will be late", former="--done-by"),
     ] = None
     score: ScoreRequest = field(kw_only=True)
-    refresh: RefreshRequest | None = None
+    refresh: RefreshRequest = field(kw_only=True)
 
 
 # Fields of the other two requests that a nightly run does not take over, and why.
@@ -233,18 +237,19 @@ def nightly_request(options: Mapping[str, Any]) -> NightlyRequest:
     given = {name: options[name] for name in nightly_fields() if name in options}
 
     def of(request: type[Request]) -> Request:
-        return request(**{name: value for name, value in given.items() if name in fields_of(request)})
+        known = {name: value for name, value in given.items() if name in fields_of(request)}
+        return request(**{name: value for name, value in known.items() if (name, value) != ("labels", None)})
 
     own = {name: value for name, value in given.items() if name in fields_of(NightlyRequest)}
-    return NightlyRequest(**own, score=of(ScoreRequest), refresh=of(RefreshRequest) if given.get("labels") else None)
+    return NightlyRequest(**own, score=of(ScoreRequest), refresh=of(RefreshRequest))
 
 
 def options_of(request: _Request) -> dict[str, Any]:
     """Return a request's options by field name, as JSON has them: what `nightly_request`, flows and forms take."""
     found: dict[str, Any] = {}
-    for part in (getattr(request, "refresh", None), getattr(request, "score", None), request):
-        if part:
-            found |= {name: getattr(part, name) for name in fields_of(type(part))}
+    parts = [request.refresh, request.score] if isinstance(request, NightlyRequest) else []
+    for part in (*parts, request):
+        found |= {name: getattr(part, name) for name in fields_of(type(part))}
     if isinstance(request, NightlyRequest):
         found = {name: value for name, value in found.items() if name not in NOT_NIGHTLY}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -14,6 +14,7 @@ from stsb_batch.requests import ScoreRequest
 
 METAVARS: dict[Any, str] = {str: "TEXT", str | None: "TEXT", list[str] | None: "TEXT", int: "N", int | None: "N"}
 METAVARS |= {float: "X", float | None: "X"}
+FORMER = "former_"  # of the parameter for a field's earlier spelling
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -57,9 +58,13 @@ def _parameters(spec: Field) -> list[inspect.Parameter]:
     if option.argument:
         return [_parameter(spec.name, spec.kind, default, typer.Argument(metavar=option.metavar, help=option.help))]
     kind = list[str] | None if spec.kind == tuple[str, ...] | None else spec.kind
-    metavar, (low, high) = option.metavar or METAVARS.get(kind), (option.minimum, option.maximum)
+    metavar, (low, high) = option.metavar or "|".join(spec.choices) or METAVARS.get(kind), (option.minimum, option.maximum)
     given = typer.Option(*spec.flags, help=option.help, metavar=metavar, min=low, max=high)
-    return [_parameter(spec.name, kind, default, given)]
+    former = typer.Option(option.former, hidden=True)
+    return [
+        _parameter(spec.name, kind, default, given),
+        *([_parameter(FORMER + spec.name, kind, None, former)] if option.former else []),
+    ]
 
 
 def _parameter(name: str, kind: Any, default: Any, given: Any) -> inspect.Parameter:
@@ -69,7 +74,7 @@ def _parameter(name: str, kind: Any, default: Any, given: Any) -> inspect.Parame
 def _value(spec: Field, given: Mapping[str, Any]) -> Any:
     """Return the value of a field; raises `UsageError` for two switches that contradict each other."""
     if not spec.option.switches:
-        value = given[spec.name]
+        value = given[spec.name] if given.get(FORMER + spec.name) is None else given[FORMER + spec.name]
         return tuple(value) if isinstance(value, list) else value
     chosen = [name for name in spec.option.switches if given[name]]
     if len(chosen) > 1:
