@@ -6,7 +6,7 @@ What people changed on the server stays as it is, unless a reset is asked for (f
 import asyncio
 import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import yaml
@@ -50,7 +50,7 @@ def _entries() -> list[dict]:
 
 def _deployment(entry: dict, parameters: dict | None = None, schedule: Schedule | None = None) -> RunnerDeployment:
     limit, pool = entry.get("concurrency_limit"), entry["work_pool"]
-    return load_flow_from_entrypoint(entry["entrypoint"]).to_deployment(
+    deployment = load_flow_from_entrypoint(entry["entrypoint"]).to_deployment(
         name=entry["name"],
         description=entry["description"],
         tags=entry["tags"],
@@ -61,6 +61,7 @@ def _deployment(entry: dict, parameters: dict | None = None, schedule: Schedule 
         job_variables=pool["job_variables"],
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
+    return cast(RunnerDeployment, deployment)
 
 
 def apply_deployments(deployments: list[RunnerDeployment], *, reset: bool = False) -> list[str]:
@@ -70,7 +71,7 @@ def apply_deployments(deployments: list[RunnerDeployment], *, reset: bool = Fals
     """
     kept, registered = [], {}
     with get_client(sync_client=True) as client:
-        for name in {deployment.work_pool_name for deployment in deployments}:
+        for name in {str(deployment.work_pool_name) for deployment in deployments}:
             try:
                 client.read_work_pool(name)
             except ObjectNotFound:
@@ -103,7 +104,9 @@ def _put_by_prefect(found: DeploymentResponse) -> dict[str, str]:
     return {}
 
 
-def _update(client: SyncPrefectClient, deployment: RunnerDeployment, found: DeploymentResponse, values: dict, there: dict):
+def _update(
+    client: SyncPrefectClient, deployment: RunnerDeployment, found: DeploymentResponse, values: dict, there: dict
+) -> None:
     """Make a deployment on the server what `values` say; its schedule is touched only where it is to be another one."""
     client.update_deployment(
         found.id,
@@ -132,9 +135,10 @@ def _update(client: SyncPrefectClient, deployment: RunnerDeployment, found: Depl
         client.delete_deployment_schedule(found.id, one.id)
     wanted = [
         DeploymentScheduleCreate(
-            schedule=one.schedule, parameters=one.parameters, slug=one.slug, active=values["schedule is active"]
+            schedule=one.schedule, parameters=one.parameters or {}, slug=one.slug, active=values["schedule is active"]
         )
-        for one in deployment.schedules
+        for one in deployment.schedules or []
+        if one.schedule
     ]
     if wanted:
         client.create_deployment_schedules(found.id, wanted)
@@ -174,10 +178,10 @@ def apply_automations(webhook: str | None, path: Path | None = None, *, reset: b
 def _webhook_block(webhook: str | None) -> str | None:
     """Save the webhook's address on the server if there is one, and return the block's id; None without any address."""
     if webhook:
-        block = Webhook(url=webhook, headers={"Content-Type": "application/json"})
+        block = Webhook.model_validate({"url": webhook, "headers": {"Content-Type": "application/json"}})
         return str(block.save(WEBHOOK, overwrite=True))
     try:
-        return str(Webhook.load(WEBHOOK)._block_document_id)
+        return str(cast(Webhook, Webhook.load(WEBHOOK))._block_document_id)
     except ValueError:
         return None
 
@@ -185,11 +189,13 @@ def _webhook_block(webhook: str | None) -> str | None:
 def _server_block() -> str:
     """Save the server's own address, with what authenticates us there, and return the block's id."""
     api, headers = server_address()
-    block = Webhook(
-        url=f"{api}/flow_runs/bulk_set_state",
-        headers={"Content-Type": "application/json"} | headers,
-        # Prefect 3.8: calls that share a pool end each other; without TLS this chooses a pool apart from the alerts'
-        verify=urlsplit(api).scheme == "https",
+    block = Webhook.model_validate(
+        {
+            "url": f"{api}/flow_runs/bulk_set_state",
+            "headers": {"Content-Type": "application/json"} | headers,
+            # Prefect 3.8: calls that share a pool end each other; without TLS this chooses a pool apart from the alerts'
+            "verify": urlsplit(api).scheme == "https",
+        }
     )
     return str(block.save(SERVER, overwrite=True))
 

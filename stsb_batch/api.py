@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -16,19 +16,19 @@ import numpy as np
 import pyarrow as pa
 
 from stsb_batch.errors import UsageError
+from stsb_batch.fields import fields_of
 from stsb_batch.inference.engines import choose_engine
 from stsb_batch.inference.pipeline import PairScorer, PreparedPairs
 from stsb_batch.inference.scorer import open_scorer
 from stsb_batch.models.registry import resolve_model
-from stsb_batch.pairs.label_scale import parse_scale
-from stsb_batch.pairs.schema import STATUSES, Columns, is_text
+from stsb_batch.pairs.schema import STATUSES, is_text
 from stsb_batch.pairs.source import WINDOW_ROWS
 from stsb_batch.refresh.evaluate import Evaluation, evaluate_labels, save_pictures
-from stsb_batch.refresh.job import RefreshOutcome, RefreshRequest
+from stsb_batch.refresh.job import RefreshOutcome
 from stsb_batch.refresh.job import refresh as run_refresh
+from stsb_batch.requests import RefreshRequest, ScoreRequest
 from stsb_batch.scoring.finish import ScoreOutcome
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.plan import ScoreRequest
 from stsb_batch.scoring.verify import Verification, verify_output
 from stsb_batch.scoring.verify_home import is_home, verify_home
 from stsb_batch.settings import Settings, load_settings
@@ -36,25 +36,11 @@ from stsb_batch.settings import Settings, load_settings
 Request = TypeVar("Request", ScoreRequest, RefreshRequest)
 Window = tuple[tuple[int, PreparedPairs], PreparedPairs]  # key: position of the first row, and the pairs themselves
 Function = TypeVar("Function", bound=Callable[..., Any])
-Options = dict[str, tuple[str, Any]]  # name -> annotation, default
-LABEL_OPTIONS: Options = {
-    "left": ("str", "sentence1"),
-    "right": ("str", "sentence2"),
-    "label": ("str | None", None),
-    "label_scale": ("str | None", None),
-}
-SCORE_OPTIONS: Options = LABEL_OPTIONS | {"keep": ("Sequence[str] | None", None), "score_column": ("str", "score")}
-SETTINGS_OPTIONS: Options = {
-    "engine": ("str | None", None),
-    "precision": ("str | None", None),
-    "max_tokens": ("int | None", None),
-    "max_length": ("int | None", None),
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What became of each pair, in input order.
+    """The result for each pair, in input order.
 
     `scores` (pairs,) float32, NaN where there is none · `statuses` (pairs,) str, for example OK or NULL_INPUT.
     """
@@ -91,9 +77,11 @@ class Scorer:
         Options that are None come from the settings (`STSB_BATCH_*`). With `parity`, a sample of each window of pairs is
         scored again in fp32, and `score` raises `ModelIntegrityError` where the engine is beyond its tolerance.
         """
+        settings = load_settings()
+        if home is not None:
+            settings = settings.model_copy(update={"home": Path(home).expanduser().resolve()})
         sized = {"engine": engine, "precision": precision, "max_tokens": max_tokens, "max_length": max_length}
-        where = Path(home).expanduser().resolve() if home is not None else None
-        settings = _settings_with(load_settings(), **sized, home=where)
+        settings = ScoreRequest("", settings=settings, **sized).settings  # type: ignore[arg-type]  # checked there
         checkpoint = resolve_model(settings.home, model, timeout=settings.hub_timeout)
         scorer = open_scorer(
             checkpoint,
@@ -138,7 +126,7 @@ class Scorer:
             yield (start, prepared), prepared
 
     def close(self) -> None:
-        """Let go of the model and its memory."""
+        """Release the model and its memory."""
         with self._lock:
             self._scorer = None
 
@@ -181,30 +169,15 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return joined.unify_dictionaries().chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _settings_with(settings: Settings, **changes: Any) -> Settings:
-    """Put the options that were given on top of the settings, within their bounds."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    for name in ("max_tokens", "max_length"):
-        least = next(bound.ge for bound in Settings.model_fields[name].metadata if hasattr(bound, "ge"))
-        if given.get(name, least) < least:
-            raise UsageError(f"{name}={given[name]}: at least {least}.")
-    return settings.model_copy(update=given)
-
-
 def _parameters(kind: type[ScoreRequest] | type[RefreshRequest]) -> dict[str, inspect.Parameter]:
-    """Return the options that a request takes, by name: its own fields, and those of its columns and settings."""
+    """Return the options that a request takes, by name."""
 
     def parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        given = inspect.Parameter.empty if default is MISSING else default
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=given, annotation=annotation)
 
-    def default(field: Field) -> Any:
-        return inspect.Parameter.empty if field.default is MISSING and field.default_factory is MISSING else field.default
-
-    named = SCORE_OPTIONS | SETTINGS_OPTIONS if kind is ScoreRequest else LABEL_OPTIONS
-    own = [field for field in fields(kind) if field.name not in ("columns", "asked", "settings")]
-    flat = {name: parameter(name, value, annotation) for name, (annotation, value) in named.items()}
-    flat |= {field.name: parameter(field.name, default(field), field.type) for field in own}
-    return flat | {"settings": parameter("settings", None, "Settings | None")}
+    found = {name: parameter(name, spec.default, spec.kind) for name, spec in fields_of(kind).items()}
+    return found | {"settings": parameter("settings", None, Settings | None)}
 
 
 def _with_options(kind: type[ScoreRequest] | type[RefreshRequest]) -> Callable[[Function], Function]:
@@ -227,19 +200,9 @@ def _request(kind: type[Request], given: dict[str, Any]) -> Request:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             raise TypeError(f"no option '{name}'{f'; did you mean {near[0]!r}?' if near else ''}")
-    options = dict(given)
-    sized = {name: options.pop(name, None) for name in SETTINGS_OPTIONS}
-    settings = _settings_with(options.pop("settings", None) or load_settings(), **sized)
-    keep = options.pop("keep", None)
-    columns = Columns(
-        left=options.pop("left", "sentence1"),
-        right=options.pop("right", "sentence2"),
-        label=options.pop("label", None),
-        keep=tuple(keep) if keep else None,
-        score=options.pop("score_column", "score"),
-        label_scale=parse_scale(options.pop("label_scale", None)),
-    )
-    return kind(**options, columns=columns, settings=settings)
+    options = {name: tuple(value) if name == "keep" and value else value for name, value in given.items()}
+    known_options: dict[str, Any] = {name: value for name, value in options.items() if (name, value) != ("settings", None)}
+    return kind(**known_options)
 
 
 @_with_options(ScoreRequest)
@@ -255,12 +218,10 @@ def score(location: Path | str, output: Path | str | None = None, **options: Any
 
 @_with_options(RefreshRequest)
 def refresh(labels: Path | str, *, dry_run: bool = False, **options: Any) -> RefreshOutcome:
-    """Fine-tune a model, hold it against the champion, and promote it when it passes, as `stsb-batch refresh` does.
+    """Fine-tune a model, compare it with the champion, and promote it if it passes the gate, as `stsb-batch refresh` does.
 
     With `dry_run` nothing is promoted. A refusal is no error: see `RefreshOutcome.decision.passed`.
     """
-    if options.get("max_churn") is not None and options.get("churn_sample") is None:
-        raise UsageError("max_churn needs churn_sample: name Parquet of last night's pairs.")
     return run_refresh(_request(RefreshRequest, options | {"labels": str(labels)}), dry_run=dry_run)
 
 
@@ -272,12 +233,16 @@ def evaluate(
     right: str = "sentence2",
     label: str | None = None,
     label_scale: str | None = None,
+    engine: str | None = None,
+    precision: str | None = None,
     plots: Path | str | None = None,
     settings: Settings | None = None,
 ) -> Evaluation:
     """Measure a model on labelled pairs, as `stsb-batch evaluate` does; plots are saved where a folder is given."""
-    columns = Columns(left, right, label, label_scale=parse_scale(label_scale))
-    found = evaluate_labels(str(labelled), model=model, columns=columns, settings=settings or load_settings())
+    options = {"left": left, "right": right, "label": label, "label_scale": label_scale}
+    options |= {"engine": engine, "precision": precision}
+    request = _request(ScoreRequest, options | {"location": str(labelled), "settings": settings})
+    found = evaluate_labels(str(labelled), model=model, columns=request.columns, settings=request.settings)
     if plots is not None:
         save_pictures(found, Path(plots))
     return found

@@ -35,7 +35,6 @@ def work(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("golden_here")
 def test_the_python_page_runs(work: Path):
     """The code blocks of python.md run one after the other."""
     namespace: dict[str, object] = {}

@@ -55,9 +55,9 @@ def show_gate(decision: GateDecision) -> None:
 
 
 def show_refresh(outcome: RefreshOutcome, stack: list[str] | None = None, *, texts: bool = False, as_json: bool) -> None:
-    """Print a refresh's outcome; `stack` are the champions that stand after it, where they are to be told."""
+    """Print a refresh's outcome; `stack` are the champions that stand after it, if they are to be shown."""
     version, decision = outcome.version, outcome.decision
-    champion = (stack or [None])[-1]
+    champion = stack[-1] if stack else None
     if as_json:
         facts = {"model": version.reference, "digest": version.digest, "passed": decision.passed, "trained": outcome.trained}
         facts |= {"champion": champion, "checks": [asdict(check) for check in decision.checks], "notes": decision.notes}
@@ -105,9 +105,9 @@ def show_churn(found: SampleChurn, *, texts: bool) -> None:
         figures = (f"{mover['champion']:.2f}", f"{mover['challenger']:.2f}", f"{move:+.2f}")
         table.add_row(escape(mover["file"]), f"{mover['row']:,}", *figures)
     out.print(table)
-    for mover in found.churn.movers if texts else ():
-        left, right = found.texts(mover.position)
-        out.print(escape(f"  {mover.champion:.2f} -> {mover.challenger:.2f}  {left} | {right}"))
+    for worst in found.churn.movers if texts else ():
+        left, right = found.texts(worst.position)
+        out.print(escape(f"  {worst.champion:.2f} -> {worst.challenger:.2f}  {left} | {right}"))
 
 
 def show_versions(versions: list[Version], stack: list[str], *, as_json: bool) -> None:

@@ -59,8 +59,8 @@ def show_plan(plan: ScorePlan, pending: list[Shard], *, as_json: bool) -> None:
     for name in ("input", "rows", "row groups", "output"):
         table.add_column(name, justify="right" if name.startswith("row") else "left")
     for shard in shards:
-        row = (escape(shard["input"]), f"{shard['rows']:,}", str(shard["row_groups"]), nearby(Path(shard["output"])))
-        table.add_row(*row)
+        row = (str(shard["input"]), f"{shard['rows']:,}", str(shard["row_groups"]), nearby(Path(str(shard["output"]))))
+        table.add_row(escape(row[0]), *row[1:])
     out.print(table)
     done = ""
     if len(pending) < len(shards):

@@ -17,19 +17,21 @@ from stsb_batch.report.drift import DriftFigure
 from stsb_batch.report.metrics import METRICS, Estimate, regression_metrics
 from stsb_batch.report.sketch import Sketch
 
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
-    "run_id": pl.String,
-    "run_at": pl.Datetime("us", "UTC"),
-    "dataset": pl.String,
-    "slice": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-    "lower": pl.Float64,
-    "upper": pl.Float64,
-    "rows": pl.Int64,
-    "model": pl.String,
-    "model_digest": pl.String,
-}
+SCHEMA = pl.Schema(
+    {
+        "run_id": pl.String(),
+        "run_at": pl.Datetime("us", "UTC"),
+        "dataset": pl.String(),
+        "slice": pl.String(),
+        "metric": pl.String(),
+        "value": pl.Float64(),
+        "lower": pl.Float64(),
+        "upper": pl.Float64(),
+        "rows": pl.Int64(),
+        "model": pl.String(),
+        "model_digest": pl.String(),
+    }
+)
 QUANTILES = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 
 

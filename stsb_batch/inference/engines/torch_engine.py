@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from stsb_batch.inference.batches import Batch, PackedBatch
 from stsb_batch.inference.engines import Engine, EngineChoice
@@ -19,14 +20,15 @@ class TorchEngine(Engine):
     8 is a multiple of 1/32, and scores near 5 must not be rounded to that.
     """
 
-    def __init__(self, model: torch.nn.Module, choice: EngineChoice) -> None:
+    def __init__(self, model: PreTrainedModel, choice: EngineChoice) -> None:
         self.choice = choice
         self._transfer = Transfer() if choice.device == "cuda" else None
         self.depth = DEPTH if self._transfer else 1
         self._names = ["input_ids", "token_type_ids"][: 2 if takes_segments(model) else 1]
         exact = exact_forward(model, ExactForward) if choice.precision != "fp32" else None
         self._logit_is_column = exact is None
-        self._model = (exact or model).to(device=choice.device, dtype=DTYPES[choice.precision]).eval()
+        module: torch.nn.Module = model if exact is None else exact
+        self._model = module.to(device=choice.device, dtype=DTYPES[choice.precision]).eval()
         if exact is not None:
             exact.head.float()
         elif choice.precision != "fp32":
