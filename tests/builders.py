@@ -94,10 +94,10 @@ def score(location: Path | str, model: Path, output: Path | None = None, *, on_p
 
 
 @lru_cache
-def tokenizer(max_length: int = 32, *, fast: bool = True) -> PairTokenizer:
+def tokenizer(max_length: int = 32, *, fast: bool = True, **options: int) -> PairTokenizer:
     """Open MiniLM's tokeniser; `fast` takes the chunk cache."""
     backend = load_tokenizer(find_base_model("minilm")).backend_tokenizer
-    return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast)
+    return PairTokenizer(Tokenizer.from_str(backend.to_str()), max_length=max_length, fast=fast, **options)
 
 
 def make_checkpoint(folder: Path, layers: int = 6) -> Path:

@@ -46,7 +46,7 @@ def exits_with(code: int) -> Iterator[None]:
 
 
 @contextmanager
-def row_progress() -> Iterator[Callable[["RunMonitor"], None]]:
+def row_progress(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[["RunMonitor"], None]]:
     """Give a callback for a scoring job's monitor; shows rows/s, tokens/s and the time left.
 
     The speed is that since the first batch was done: the time before it goes into opening the model.
@@ -58,7 +58,7 @@ def row_progress() -> Iterator[Callable[["RunMonitor"], None]]:
 
         def show(monitor: "RunMonitor") -> None:
             nonlocal line_at
-            now = time.monotonic()
+            now = clock()
             if not monitor.rows:
                 bar.update(task, total=monitor.total_rows, visible=monitor.total_rows > 0)
                 return

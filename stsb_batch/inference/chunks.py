@@ -41,7 +41,8 @@ def _added_words(parts: dict) -> list[dict]:
 class ChunkEncoder:
     """Encode texts by their chunks, in any thread. The cache lives as long as the encoder and is bounded."""
 
-    def __init__(self, backend: Tokenizer) -> None:
+    def __init__(self, backend: Tokenizer, cache_bytes: int = CACHE_BYTES) -> None:
+        self._cache_bytes = cache_bytes
         serialised = backend.to_str()
         self._backend = Tokenizer.from_str(serialised)
         self._backend.no_truncation()
@@ -84,7 +85,7 @@ class ChunkEncoder:
 
     def _find(self, chunks: pa.LargeStringArray) -> tuple[RaggedIds, np.ndarray]:
         """Add missing chunks to the cache; returns the cache and their places in it."""
-        if self._chunks.nbytes > CACHE_BYTES:
+        if self._chunks.nbytes > self._cache_bytes:
             self._forget()
         places = pc.index_in(chunks, value_set=self._chunks).fill_null(-1).to_numpy()
         new = np.flatnonzero(places < 0)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from stsb_batch.inference.chunks import ChunkEncoder, is_chunk_exact
+from stsb_batch.inference.chunks import CACHE_BYTES, ChunkEncoder, is_chunk_exact
 from stsb_batch.inference.ragged import RaggedIds, ranges
 
 TEXTS_AT_ONCE = 8_192  # an Encoding object costs about 2 kB; this many are alive at a time
@@ -77,14 +77,14 @@ class PairTokenizer:
     reference path; `fast` says which.
     """
 
-    def __init__(self, backend: Tokenizer, *, max_length: int, fast: bool = True) -> None:
+    def __init__(self, backend: Tokenizer, *, max_length: int, fast: bool = True, cache_bytes: int = CACHE_BYTES) -> None:
         self.max_length = max_length
         self._backend = backend
         backend.no_padding()
         backend.no_truncation()
         backend.encode_special_tokens = True
         self._frame, self._unknown = Frame(backend), unknown_id(backend)
-        self._chunks = ChunkEncoder(backend) if fast and is_chunk_exact(backend) else None
+        self._chunks = ChunkEncoder(backend, cache_bytes) if fast and is_chunk_exact(backend) else None
 
     @property
     def fast(self) -> bool:

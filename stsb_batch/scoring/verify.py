@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,8 +54,17 @@ class _Sample:
     footer: dict[str, str]
 
 
-def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settings: Settings) -> Verification:
+def verify_output(
+    location: Path,
+    *,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    settings: Settings,
+    tolerance: Mapping[str, float] = TOLERANCE,
+) -> Verification:
     """Verify an output folder or a single scored file, and score a random sample of its rows again.
+
+    `tolerance` is how far a score may be away, by precision, on the 0-5 scale.
 
     Raises `NothingToReadError` when `location` has no output of this package, `UsageError` for one file of a folder.
     """
@@ -81,7 +90,7 @@ def verify_output(location: Path, *, sample: int = SAMPLE, seed: int = 0, settin
         _check_file(target.root / entry["path"], int(count), rng, found)
         for entry, count in zip(entries, counts, strict=True)
     ]
-    _rescore([part for part in samples if part], settings, found)
+    _rescore([part for part in samples if part], settings, tolerance, found)
     return found
 
 
@@ -224,7 +233,7 @@ def _check_file(path: Path, count: int, rng: np.random.Generator, found: Verific
     return _Sample(path, chosen.tolist(), left, right, scores, footer)
 
 
-def _rescore(samples: list[_Sample], settings: Settings, found: Verification) -> None:
+def _rescore(samples: list[_Sample], settings: Settings, tolerance: Mapping[str, float], found: Verification) -> None:
     """Score the sampled rows again with the recorded model and engine, and compare."""
     if not any(sample.rows for sample in samples):
         return
@@ -251,7 +260,7 @@ def _rescore(samples: list[_Sample], settings: Settings, found: Verification) ->
         gaps = np.abs(again - sample.scores)
         found.rescored += int(np.isfinite(gaps).sum())
         found.largest_gap = max(found.largest_gap, float(np.nan_to_num(gaps).max(initial=0.0)))
-        wrong = np.flatnonzero((gaps > TOLERANCE[choice.precision]) | (np.isnan(again) != np.isnan(sample.scores)))
+        wrong = np.flatnonzero((gaps > tolerance[choice.precision]) | (np.isnan(again) != np.isnan(sample.scores)))
         if len(wrong):
             first = int(wrong[0])
             found.problems.append(

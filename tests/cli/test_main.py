@@ -8,15 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from rich.console import Console
 
 from stsb_batch import __version__
-from stsb_batch.cli import output as terminal
-from stsb_batch.cli.output import echo, out
+from stsb_batch.cli.output import echo, out, row_progress
 from stsb_batch.models.registry import promote
 from stsb_batch.scoring.monitor import RunMonitor
 from tests.builders import add_version, make_pairs, verbs
@@ -301,12 +298,10 @@ def test_doctor_passes_and_fails_with_78():
     assert {row["state"] for row in json.loads(ill.stdout) if row["part"] == "device"} == {"FAIL"}
 
 
-def test_progress_tells_the_speed_since_the_first_batch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def test_progress_tells_the_speed_since_the_first_batch(capsys: pytest.CaptureFixture):
     """The time in which the model is opened counts for nothing, or the first lines would promise hours."""
     clock = iter([99.0, 100.0, 104.0, 110.0])
-    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(terminal, "err", Console(stderr=True, highlight=False))
-    with terminal.row_progress() as show:
+    with row_progress(lambda: next(clock)) as show:
         monitor = RunMonitor(1_000, show)
         for _ in range(3):
             monitor.add(200, 5_000)

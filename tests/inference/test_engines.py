@@ -155,13 +155,12 @@ def test_choices_that_cannot_work_are_refused():
         (None, False),
     ],
 )
-def test_bf16_where_the_processor_is_fast_in_it(facts: str | None, fast: bool, tmp_path: Path, monkeypatch):
+def test_bf16_where_the_processor_is_fast_in_it(facts: str | None, fast: bool, tmp_path: Path):
     """AMX on Intel, AVX512-BF16 on AMD; where the system says nothing of its processor, fp32."""
     if facts:
         (tmp_path / "cpuinfo").write_text(facts)
     assert has_fast_bf16(tmp_path / "cpuinfo") is fast
-    monkeypatch.setattr("stsb_batch.inference.engines.has_fast_bf16", lambda: fast)
-    assert choose_engine("openvino").precision == ("bf16" if fast else "fp32")
+    assert choose_engine("openvino", fast_bf16=lambda: fast).precision == ("bf16" if fast else "fp32")
 
 
 def test_openvino_tells_nobody_of_its_use():

@@ -112,10 +112,9 @@ def plain_reference() -> Tokenizer:
 
 
 @pytest.mark.parametrize("cache_bytes", [chunks.CACHE_BYTES, 1_000])
-def test_adversarial_texts_have_no_difference(cache_bytes: int, monkeypatch: pytest.MonkeyPatch):
+def test_adversarial_texts_have_no_difference(cache_bytes: int):
     """20,000 texts of odd Unicode, with a cache that lasts and with one that is thrown away all the time."""
-    monkeypatch.setattr(chunks, "CACHE_BYTES", cache_bytes)
-    encoder, reference = ChunkEncoder(REFERENCE.backend_tokenizer), plain_reference()
+    encoder, reference = ChunkEncoder(REFERENCE.backend_tokenizer, cache_bytes), plain_reference()
     for seed in range(4):
         assert differences(adversarial_texts(5_000, seed), encoder, reference) == 0
 
@@ -182,10 +181,9 @@ def test_index_chooses_texts():
     assert np.array_equal(chosen.offsets, spelled.offsets)
 
 
-def test_threads_share_one_cache(monkeypatch: pytest.MonkeyPatch):
+def test_threads_share_one_cache():
     """Texts that are encoded in several threads at once, while the cache overflows and starts anew, have the same ids."""
-    monkeypatch.setattr("stsb_batch.inference.chunks.CACHE_BYTES", 2_000)
-    shared, rng = tokenizer(128), np.random.default_rng(0)
+    shared, rng = tokenizer(128, cache_bytes=2_000), np.random.default_rng(0)
     texts = [" ".join(f"{rng.choice(WORDS)} {rng.integers(900)}" for _ in range(4)) for _ in range(4_000)]
     parts = [[pa.array(texts[first + side :: 80], pa.large_string()) for side in (0, 40)] for first in range(40)]
     with ThreadPoolExecutor(4) as pool:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from stsb_batch.requests import ScoreRequest
-from stsb_batch.scoring import verify as verify_module
 from stsb_batch.scoring.job import score_dataset
-from stsb_batch.scoring.verify import verify_output
+from stsb_batch.scoring.verify import TOLERANCE, verify_output
 from stsb_batch.settings import Settings
 from tests.fakes import save_tiny, tiny_bert
 
@@ -29,13 +28,11 @@ def test_sample_scores_the_same_again(engine: str, precision: str, pairs_file: P
     assert (found.files, found.rows, found.rescored) == (1, 500, 60)
 
 
-def test_scores_that_are_not_the_model_s_are_told(
-    pairs_file: Path, bert: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-):
+def test_scores_that_are_not_the_model_s_are_told(pairs_file: Path, bert: Path, settings: Settings):
     """A model that scores differently now gives one line with a row's number and both scores."""
     output = scored(pairs_file, bert, settings)
-    monkeypatch.setattr(verify_module, "TOLERANCE", dict.fromkeys(verify_module.TOLERANCE, -1.0))
-    [problem] = verify_output(output, sample=20, settings=settings).problems
+    nothing = dict.fromkeys(TOLERANCE, -1.0)
+    [problem] = verify_output(output, sample=20, settings=settings, tolerance=nothing).problems
     assert problem.startswith("out.parquet: 20 of 20 sampled rows score differently now, the first is row ")
 
 

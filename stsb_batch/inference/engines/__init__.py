@@ -51,7 +51,9 @@ class EngineChoice:
         return f"{self.engine} {self.precision} on {self.device}"
 
 
-def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice:
+def choose_engine(
+    engine: str = "auto", precision: str = "auto", *, fast_bf16: Callable[[], bool] = has_fast_bf16
+) -> EngineChoice:
     """Resolve `auto` for this machine.
 
     CUDA runs torch in fp16; a CPU runs OpenVINO, in bf16 where the processor is fast in it. Raises `ConfigError` for
@@ -66,7 +68,7 @@ def choose_engine(engine: str = "auto", precision: str = "auto") -> EngineChoice
     if engine == "openvino" and not find_spec("openvino"):
         raise UnavailableError("Engine openvino is not installed. Install it (pip install openvino) or use --engine torch.")
     if precision == "auto":
-        precision = {"cuda": "fp16", "mps": "fp32"}.get(device) or ("bf16" if has_fast_bf16() else "fp32")
+        precision = {"cuda": "fp16", "mps": "fp32"}.get(device) or ("bf16" if fast_bf16() else "fp32")
     if precision == "fp16" and device != "cuda":
         raise UnavailableError(f"Precision fp16 needs a CUDA device, and this is {device}. Use --precision bf16 or fp32.")
     if precision == "int8" and engine != "openvino":
