@@ -147,3 +147,10 @@ def tokenized(ids: np.ndarray, offsets: np.ndarray) -> TokenizedPairs:
     """Return pairs of the given token ids (tokens,), none cut, empty or unknown; odd ids are on the right."""
     none = np.zeros(len(offsets) - 1, bool)
     return TokenizedPairs(ids, (ids % 2).astype(np.int8), offsets, none, none, none.astype(np.int64), 0)
+
+
+def write_file(path: Path, rows: int = 20, seed: int = 0, **columns: object) -> Path:
+    """Write pairs without labels in row groups of ten, with further columns; make the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_pairs(rows, seed).drop("label").with_columns(**columns).write_parquet(path, row_group_size=10)
+    return path

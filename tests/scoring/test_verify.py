@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from stsb_batch.errors import UsageError
 from stsb_batch.requests import ScoreRequest
 from stsb_batch.scoring.job import score_dataset
 from stsb_batch.scoring.verify import TOLERANCE, verify_output
-from stsb_batch.settings import Settings
+from stsb_batch.settings import Settings, load_settings
+from tests.builders import score, write_file
 from tests.fakes import save_tiny, tiny_bert
 
 
@@ -45,3 +47,14 @@ def test_model_that_was_replaced_is_told(pairs_file: Path, settings: Settings, t
     found = verify_output(output, sample=20, settings=settings)
     assert found.rescored == 0
     assert found.problems == ["model: its digest is not the recorded one; no row was scored again."]
+
+
+def test_verify_tells_what_was_left_out_and_where_a_file_belongs(tmp_path: Path, bert: Path):
+    """Files that were left out are a note, and one file of a folder is refused with the folder's name."""
+    write_file(tmp_path / "in/a.parquet")
+    (tmp_path / "in/b.parquet").write_bytes(b"PAR1")
+    score(tmp_path / "in", bert, tmp_path / "out")
+    checked = verify_output(tmp_path / "out", settings=load_settings())
+    assert (checked.problems, checked.notes) == ([], ["Bad files of the input were left out: b.parquet (1 in all)."])
+    with pytest.raises(UsageError, match=f"one of several files of a run. Verify them all: {tmp_path}/out"):
+        verify_output(tmp_path / "out/a.parquet", settings=load_settings())

@@ -9,9 +9,7 @@ import pytest
 from stsb_batch.cli.model_views import show_version
 from stsb_batch.refresh.job import find_done, plan_refresh, refresh
 from stsb_batch.refresh.page import refresh_page
-from stsb_batch.report.table import figure
-from stsb_batch.requests import RefreshRequest, ScoreRequest
-from stsb_batch.scoring.job import score_dataset
+from stsb_batch.requests import RefreshRequest
 from tests.builders import make_pairs
 from tests.fakes import answer_here
 
@@ -39,15 +37,3 @@ def test_the_map_stands_on_the_card(percent: Path, bert: Path, tmp_path: Path, c
     make_pairs(200).write_parquet(tmp_path / "plain.parquet")
     plain = plan_refresh(replace(request, labels=str(tmp_path / "plain.parquet"), label_scale=None))
     assert plain.labels.train["label"].to_list() == pytest.approx(plan_refresh(request).labels.train["label"].to_list())
-
-
-def test_scores_are_held_against_mapped_labels(percent: Path, bert: Path, tmp_path: Path, settings, caplog):
-    """Kind: labels on another scale. A run doubts them in a line; with their scale named, its report is made anew."""
-    exact = settings.model_copy(update={"precision": "fp32"})  # random weights are far from fp32 in bf16
-    request = ScoreRequest(str(percent), str(tmp_path / "out.parquet"), model=str(bert), settings=exact)
-    first = score_dataset(request).report
-    assert "percent.parquet: the scale is 0 to 5, but 200 labels from 0 to 100" in caplog.text
-    again = score_dataset(replace(request, label_scale=PERCENT))
-    assert (again.shards_scored, figure(again.report, "labels_left_out")) == (0, 0)
-    assert figure(first, "labels_left_out") > 0
-    assert score_dataset(replace(request, label_scale=PERCENT)).report["run_id"][0] == again.report["run_id"][0]
