@@ -40,15 +40,15 @@ def test_page_says_the_verdict_with_intervals(version: registry.Version):
     page = refresh_page(outcome(version, floor=0.999, trained=True))
     assert page.headline == f"{version.reference} was refused by the gate, the champion stays."
     assert page.markdown.startswith(f"**{page.headline}**")
-    assert "above the floor 1.00 | **FAIL** |" in page.markdown
+    assert "above the floor 0.999 | **FAIL** |" in page.markdown
     assert "90 % interval" in page.markdown
     assert "| test | Pearson | " in page.markdown
     assert page.markdown.count("(data:image/svg+xml;base64,") == 1
-    assert "| champion it was held against | sts@1 |" in page.markdown
+    assert "| champion it was compared with | sts@1 |" in page.markdown
 
 
 def test_page_of_a_version_that_is_there_says_so(version: registry.Version):
-    """A refresh that found its work done says on its page that nothing was trained."""
+    """A refresh that found its work done says on its page that Nothing was trained."""
     page = refresh_page(outcome(version, floor=0.5, trained=False))
     assert "passed the gate" in page.headline
-    assert "nothing was trained" in page.markdown
+    assert "Nothing was trained" in page.markdown

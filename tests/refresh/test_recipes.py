@@ -11,5 +11,5 @@ def test_reference_recipe_is_the_reference():
     gold = find_recipe("reference").gold
     assert (gold.epochs, gold.batch_size, gold.warmup_steps, gold.weight_decay, gold.seed) == (3, 32, 100, 0.01, 42)
     assert find_recipe("reference").silver is None
-    with pytest.raises(UsageError, match="There are: reference, silver, best"):
+    with pytest.raises(UsageError, match="Choose one of reference, silver, best"):
         find_recipe("other")

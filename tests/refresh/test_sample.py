@@ -38,7 +38,7 @@ def test_what_is_no_sample(tmp_path: Path):
     with pytest.raises(NothingToReadError):
         read_sample(str(tmp_path / "none.parquet"), Columns())
     make_pairs(3).clear().write_parquet(tmp_path / "empty.parquet")
-    with pytest.raises(BadDataError, match=r"has no rows\. Name Parquet of real pairs"):
+    with pytest.raises(BadDataError, match=r"has no rows\. Name Parquet with real pairs"):
         read_sample(str(tmp_path / "empty.parquet"), Columns())
     with pytest.raises(BadFileError, match="has no column 'a'"):
         read_sample(str(tmp_path / "empty.parquet"), Columns("a"))

@@ -20,7 +20,7 @@ def test_lost_device_is_answered_by_a_fresh_process(case: Case, tmp_path: Path):
     output = tmp_path / "out"
     lost = case.run(output, engine={"sickness": "lost", "batches": 35})
     assert lost["code"] == 0, lost["said"]
-    assert "Starting again (1 of 2)" in lost["said"]
+    assert "Restarting (1 of 2)" in lost["said"]
     assert (output / "_SUCCESS").exists()
     kept = [name for name in case.tables if "quarantine" not in name and read_equal(case, output, name)]
     assert kept == ["c.parquet"]  # scored before the loss; the others come from the real engine of the fresh process
