@@ -81,7 +81,7 @@ def promote_or_ask(home: Path, outcome: job.RefreshOutcome, how: str) -> str:
 
 
 def superseded(home: Path, outcome: job.RefreshOutcome) -> str:
-    """Keep a decision about a version that another champion has overtaken; returns the suffix of the run's state."""
+    """Keep a decision about a version that another champion superseded; returns the suffix of the run's state."""
     version = outcome.version
     if not approval.is_resumed() or registry.model_name(home, "champion") == version.reference:
         return ""

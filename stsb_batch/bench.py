@@ -81,11 +81,11 @@ def make_distinct_pairs(rows: int, seed: int = 0) -> pl.DataFrame:
 
 
 def run_bench(
-    *, model: str, settings: Settings, input_: Path | None, rows: int | None, rounds: int, say: Callable[[str], None]
+    *, model: str, settings: Settings, input_: Path | None, rows: int | None, rounds: int, echo: Callable[[str], None]
 ) -> dict[str, Any]:
     """Measure all contenders on the first `rows` pairs of `input_`, or on made-up pairs; returns figures and settings.
 
-    `say` is called with lines of progress. The tokeniser is measured first, before other threads exist. Raises
+    `echo` is called with lines of progress. The tokeniser is measured first, before other threads exist. Raises
     `BadDataError` where the input lacks the columns `sentence1` and `sentence2`.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the pipeline turns it off for all contenders
@@ -106,7 +106,7 @@ def run_bench(
         if choice.engine == "openvino" and choice.precision != "int8":
             int8 = Ours(checkpoint, ours.settings.model_copy(update={"engine": "openvino", "precision": "int8"}))
             contenders.append(Contender("stsb-batch int8", "openvino int8 on cpu", int8))
-        contenders += find_peers(checkpoint, warm_up, say)
+        contenders += find_peers(checkpoint, warm_up, echo)
         for contender in contenders:
             contender.run(folder / "warm.parquet", folder / "out.parquet")
         times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
@@ -116,7 +116,7 @@ def run_bench(
                 began = time.perf_counter()
                 scores[contender.name] = contender.run(folder / "in.parquet", folder / "out.parquet")
                 times[contender.name].append(time.perf_counter() - began)
-                say(f"round {number + 1} of {rounds}: {contender.name} {times[contender.name][-1]:.1f} s")
+                echo(f"round {number + 1} of {rounds}: {contender.name} {times[contender.name][-1]:.1f} s")
     results = [_result(contender, times[contender.name], scores) for contender in contenders]
     ceiling = matmul_ceiling(checkpoint, choice)
     return {

@@ -39,8 +39,8 @@ class Contender:
     run: Runner
 
 
-def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str], None]) -> Iterator[Contender]:
-    """Yield the contenders whose packages are installed; sweeps are timed on `sample` and their results passed to `say`."""
+def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, echo: Callable[[str], None]) -> Iterator[Contender]:
+    """Yield the contenders whose packages are installed; sweeps are timed on `sample` and their results passed to `echo`."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -50,18 +50,18 @@ def find_peers(checkpoint: Checkpoint, sample: pl.DataFrame, say: Callable[[str]
         yield Contender("CrossEncoder default", "float32, batch 32", _with_files(default, longest_first=False))
         half = "float16" if device == "cuda" else "bfloat16"
         sweep = [(dtype, batch) for dtype in ("float32", half) for batch in BATCHES[device]]
-        yield _best("CrossEncoder", {f"{d}, batch {b}": _cross_encoder(checkpoint, d, b) for d, b in sweep}, sample, say)
+        yield _best("CrossEncoder", {f"{d}, batch {b}": _cross_encoder(checkpoint, d, b) for d, b in sweep}, sample, echo)
     pipeline = _pipeline(checkpoint)
     yield Contender("transformers pipeline", "float32, batch 32", _with_files(pipeline, longest_first=False))
     if find_spec("onnxruntime") and find_spec("onnx"):
         for precision, predict in _onnx_sessions(checkpoint, device):
             tried = {f"{precision}, batch {batch}": _onnx(checkpoint, predict, batch) for batch in BATCHES[device]}
-            yield _best(f"ONNX Runtime {precision}", tried, sample, say)
+            yield _best(f"ONNX Runtime {precision}", tried, sample, echo)
 
 
-def _best(name: str, tried: dict[str, Predict], sample: pl.DataFrame, say: Callable[[str], None]) -> Contender:
+def _best(name: str, tried: dict[str, Predict], sample: pl.DataFrame, echo: Callable[[str], None]) -> Contender:
     setting = min(tried, key=lambda setting: _seconds(tried[setting], sample))
-    say(f"{name}, best setting: {setting}")
+    echo(f"{name}, best setting: {setting}")
     return Contender(f"{name} best", f"{setting}, sorted", _with_files(tried[setting], longest_first=True))
 
 

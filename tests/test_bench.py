@@ -28,7 +28,7 @@ def test_contenders_score_the_same_pairs(bert: Path, tmp_path: Path, settings, m
     monkeypatch.delenv("TOKENIZERS_PARALLELISM")
     make_pairs(80).write_parquet(tmp_path / "in.parquet")
     said: list[str] = []
-    options = {"settings": settings.model_copy(update={"precision": "fp32"}), "rows": 70, "rounds": 2, "say": said.append}
+    options = {"settings": settings.model_copy(update={"precision": "fp32"}), "rows": 70, "rounds": 2, "echo": said.append}
     found = run_bench(model=str(bert), input_=tmp_path / "in.parquet", **options)
     names = [row["name"] for row in found["results"]]
     assert names == [
@@ -59,7 +59,7 @@ def test_input_without_the_columns_is_refused(bert: Path, tmp_path: Path, settin
     """A file with other columns is bad data, told by its name."""
     pl.DataFrame({"a": ["x"]}).write_parquet(tmp_path / "in.parquet")
     with pytest.raises(BadDataError, match=r"in\.parquet: needs columns sentence1 and sentence2"):
-        run_bench(model=str(bert), settings=settings, input_=tmp_path / "in.parquet", rows=64, rounds=1, say=print)
+        run_bench(model=str(bert), settings=settings, input_=tmp_path / "in.parquet", rows=64, rounds=1, echo=print)
 
 
 def test_ceiling_and_weights(bert: Path):

@@ -44,7 +44,7 @@ def bench(
     from stsb_batch.cli.output import echo
     from stsb_batch.cli.views import show_bench
 
-    found = run_bench(model=request.model, settings=request.settings, input_=input_, rows=rows, rounds=rounds, say=echo)
+    found = run_bench(model=request.model, settings=request.settings, input_=input_, rows=rows, rounds=rounds, echo=echo)
     show_bench(found, as_json=as_json)
 
 

@@ -16,7 +16,7 @@ from stsb_batch.inference.pipeline import PairScorer
 
 WORDS = ("red", "blue", "steel", "garden", "hose", "table", "lamp", "cable", "wood", "paper", "seven", "metres", "old")
 PAIRS, WORD_COUNTS = 16, (1, 4, 9, 16)
-PROBE = 2  # which pairs are scored; another number, and all verdicts are made anew
+PROBE = 2  # which pairs are scored; another number, and all verdicts are measured again
 LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")  # choose other kernels
 
 

@@ -212,8 +212,8 @@ def run_facts(plan: ScorePlan, quarantined: int = 0) -> RunFacts:
         parity=_parity(plan),
         rows_quarantined=quarantined,
         bad_files=Counter(bad.error.reason for bad in plan.bad_files),
-        duplicate_files=len(plan.doubles),
-        skipped_files=len(plan.passed_over),
+        duplicate_files=len(plan.duplicates),
+        skipped_files=len(plan.skipped),
     )
 
 
@@ -283,6 +283,6 @@ def _manifest(plan: ScorePlan, results: dict[Path, sink.CommittedFile]) -> dict:
         "files": files,
         "report_sha256": file_sha256(plan.target.report),
         "bad_files": [bad.to_json() for bad in plan.bad_files],
-        "doubles": [escape_control(name) for name in plan.doubles],
-        "passed_over": [escape_control(name) for name in plan.passed_over],
+        "doubles": [escape_control(name) for name in plan.duplicates],
+        "passed_over": [escape_control(name) for name in plan.skipped],
     }

@@ -33,7 +33,7 @@ MAX_ERRORS_SHOWN = 20  # of bad files
 class ScorePlan:
     """A checked request: which shards, by which model and engine, to where. Nothing has been written yet.
 
-    `bad_files` are left out already; `doubles` are further names of files that are scored once; `passed_over`
+    `bad_files` are left out already; `duplicates` are further names of files that are scored once; `skipped`
     are files that are not Parquet.
     """
 
@@ -41,8 +41,8 @@ class ScorePlan:
     target: sink.Target
     shards: list[Shard]
     bad_files: list[BadFile]
-    doubles: list[Path]
-    passed_over: list[Path]
+    duplicates: list[Path]
+    skipped: list[Path]
     checkpoint: Checkpoint
     choice: EngineChoice
     max_length: int
@@ -131,8 +131,8 @@ def plan_score(request: ScoreRequest, *, probe_rows: bool = True) -> ScorePlan:
     run_id, now = uuid.uuid4().hex, dt.datetime.now(dt.UTC)
     if listing.skipped:
         log.warning("%s: %s", escape_control(request.location), describe_skipped(listing.skipped))
-    doubles, passed_over = listing.duplicates, listing.skipped
-    return ScorePlan(request, target, shards, bad, doubles, passed_over, checkpoint, choice, max_length, run_id, now)
+    duplicates, skipped = listing.duplicates, listing.skipped
+    return ScorePlan(request, target, shards, bad, duplicates, skipped, checkpoint, choice, max_length, run_id, now)
 
 
 def _cut(file: SourceFile, target: sink.Target, common: dict, shard_rows: int) -> list[Shard]:
